@@ -160,10 +160,10 @@ def test_the_sampler_is_chosen_by_the_model() -> None:
 @pytest.mark.mcmc
 def test_nuts_samples_what_the_exact_sampler_refuses() -> None:
     data = many_covariances()
-    fit = um.fit(MANY, data, "bayes", seed=1, options={"draws": 40, "tune": 40, "chains": 2, "retry": False})
+    fit = um.fit(MANY, data, "bayes", seed=1, options={"draws": 100, "tune": 60, "chains": 2, "retry": False})
     assert "NUTS by nutpie" in fit.engine.call
     assert fit.provenance["sampler"].startswith("NUTS")
-    assert fit.posterior.posterior["cor(g)"].shape == (2, 40, 6)
+    assert fit.posterior.posterior["cor(g)"].shape == (2, 100, 6)
     crossed = um.fit(
         "y ~ x + (1 | g) + (1 | h)", data.assign(y=np.arange(180) % 4), "bayes", family="poisson", seed=1,
         options={"draws": 100, "tune": 100, "chains": 2, "retry": False},
