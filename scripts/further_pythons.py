@@ -114,7 +114,6 @@ SAMPLERS = Suite(
         "tests/contract/test_backends.py::TestPyMC::test_order_of_rows_index_and_container_change_nothing",
         "tests/contract/test_backends.py::TestPyMC::test_modes_and_their_covariances_are_those_of_the_estimates",
         "tests/contract/test_backends.py::TestPyMC::test_meets_stored_references[sleepstudy_slope]",
-        "tests/contract/test_backends.py::TestPyMC::test_meets_stored_references[dietox_slope]",
         "tests/backends/test_pymc_model.py",
         "tests/backends/test_bambi.py",
         "tests/backends/test_bayes_generalised.py",

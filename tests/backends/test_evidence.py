@@ -171,6 +171,7 @@ def test_the_density_of_the_proposal_is_normalised() -> None:
     assert total == pytest.approx(1, abs=1e-3)  # the tail beyond the square, of three degrees of freedom
 
 
+@pytest.mark.mcmc
 def test_where_there_is_none_it_says_why() -> None:
     data = rows()
     with pytest.raises(um.UnimixError, match=r"pls.*integrates no parameters(.|\n)*backend='bayes', priors=priors"):

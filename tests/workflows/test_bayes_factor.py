@@ -82,6 +82,7 @@ def test_default_priors_are_asked_for_twice(data: pd.DataFrame) -> None:
         um.bayes_factor(um.FitResult.from_json(a.to_json()), b)
 
 
+@pytest.mark.mcmc
 def test_what_cannot_be_compared_is_refused(data: pd.DataFrame, fits: tuple[um.FitResult, um.FitResult]) -> None:
     plain = um.fit("y ~ x + (1 | g)", data)
     options = {"sampler": "nuts", "draws": 100, "tune": 100, "chains": 2, "retry": False}
