@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -196,7 +197,8 @@ def test_foreign_names_of_a_result(fit: um.FitResult, name: str, meant: str) -> 
     assert f"FitResult has no attribute {name!r}; it is {meant}" in str(error.value)
 
 
-def test_what_hints_name_exists(fit: um.FitResult) -> None:
+def test_what_hints_name_exists(fit: um.FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one of them writes a file
     from unimix import foreign_names
 
     for hint in foreign_names._ATTRIBUTES.values():
