@@ -7,9 +7,11 @@ unimix did not raise on purpose; a call that works costs nothing.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import inspect
 import numbers
+import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -200,4 +202,21 @@ def _words(expected: Any) -> list[str]:
     return words
 
 
-__all__ = ["call", "count_fault", "fits", "type_faults"]
+def file_at(path: object) -> Path:
+    """The path of a file.
+
+    Args:
+        path: Path as the user gave it.
+
+    Raises:
+        OptionError: If it is not a path.
+    """
+    with contextlib.suppress(OSError, UnicodeError):  # it is too long, or has characters that no path has
+        if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
+            os.fsencode(path)
+            Path(path).exists()
+            return Path(path)
+    raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")
+
+
+__all__ = ["call", "count_fault", "file_at", "fits", "type_faults"]

@@ -376,7 +376,7 @@ def _to_partial(r: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Jet:
-    """A number with its first (m,) and second (m, m) derivatives."""
+    """A value with its first derivatives, shape (m,), and second derivatives, shape (m, m)."""
 
     value: float
     first: FloatArray
@@ -391,7 +391,7 @@ class _Jet:
         return _Jet(self.value * other.value, self.value * other.first + other.value * self.first, second)
 
     def negative(self) -> _Jet:
-        """The same number with the opposite sign."""
+        """Return the value with the opposite sign."""
         return _Jet(-self.value, -self.first, -self.second)
 
 

@@ -104,7 +104,7 @@ class Generative(Protocol):
         """Log density of the priors, with constants, at S points in the user's units, shape (S,)."""
 
     def with_priors(self, priors: Mapping[str, object] | None) -> Generative:
-        """The same model under other priors, given by name, and under the defaults for all other parameters."""
+        """Return this model under priors that are given by name; all other parameters have their defaults."""
 
     @property
     def stated(self) -> tuple[dict[str, str], tuple[str, ...]]:

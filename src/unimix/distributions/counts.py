@@ -82,7 +82,7 @@ def _poisson_zero(mu: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def _nb_zero(mu: FloatArray, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, tuple[FloatArray, ...]]:
-    """As :func:`_poisson_zero`, for the negative binomial with a quadratic variance: A = theta log(1 + mu / theta)."""
+    """The values of :func:`_poisson_zero` for the negative binomial (NB2): A = theta log(1 + mu / theta)."""
     theta, total = p[0], p[0] + mu
     log = np.log1p(mu / theta)
     return theta * log, theta / total, -theta / total**2, (log - mu / total,)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.argument_types import file_at
 from unimix.errors import DataError
-from unimix.fitted.saving import file_at
 
 KINDS = "biufU"
 """Kinds of arrays that are written: booleans, whole and real numbers, texts."""

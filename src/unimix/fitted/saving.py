@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zipfile
 from pathlib import Path
 from typing import TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from unimix.errors import DataError, OptionError
+from unimix.argument_types import file_at
+from unimix.errors import DataError
 
 Saved = TypeVar("Saved", bound=BaseModel)
 MOST_FAULTS = 5
 """Number of faults of a damaged text that are named."""
-
-
-def file_at(path: object) -> Path:
-    """The path of a file.
-
-    Args:
-        path: Path as the user gave it.
-
-    Raises:
-        OptionError: If it is not a path.
-    """
-    with contextlib.suppress(OSError, UnicodeError):  # it is too long, or has characters that no path has
-        if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
-            os.fsencode(path)
-            Path(path).exists()
-            return Path(path)
-    raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")
 
 
 @overload

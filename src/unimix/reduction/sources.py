@@ -12,6 +12,7 @@ from typing import Any
 
 import narwhals as nw
 
+from unimix.argument_types import file_at
 from unimix.design.frames import column_labels, n_rows, to_pandas
 from unimix.errors import DataError, EngineNotInstalledError, UnimixError, listing, to_type
 from unimix.versions import pip_line
@@ -234,28 +235,17 @@ def pyarrow_dataset() -> Any:
     return pyarrow.dataset
 
 
-def _is_path(path: str) -> bool:
-    """Whether a text can be the path of a file: it is not too long, and has no characters that no path has."""
-    try:
-        Path(path).exists()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def _dataset_at(path: str) -> Any:
     """The dataset of a file, a folder or a pattern."""
     dataset, found = pyarrow_dataset(), [path]
-    if not _is_path(path):
-        raise DataError(f"There is no file {path!r:.200}: give a Parquet file, a folder of them, or a pattern.")
-    if MAGIC & set(path) and not Path(path).exists():
+    if MAGIC & set(path) and not file_at(path).exists():
         found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  the pattern may be absolute
     if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".xlsx", ".feather", ".json"):
         raise DataError(
             f"{path} is no Parquet file. Read it into memory, data = pd.read_csv(...), or write it as Parquet: "
             f"pl.scan_csv({path!r}).sink_parquet('rows.parquet')."
         )
-    if not found or not Path(found[0]).exists():
+    if not found or not file_at(found[0]).exists():
         raise DataError(f"There is no file {path!r}: give a Parquet file, a folder of them, or a pattern.")
     try:
         if len(found) == 1:

@@ -96,7 +96,7 @@ def compared(plan: Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatA
 def _compared_over_groups(
     plan: Plan, scale: str, rows: tuple[Linear, Linear], over: tuple[OverGroups, OverGroups], what: str
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """The same for responses that are averaged over the groups."""
+    """Estimates, gradients and draws of one change in responses that are averaged over the groups."""
     beta, draws = plan.inference.beta, plan.inference.posterior
     high, low = (_averaged(plan, o.mean(r.at(beta)), what) for o, r in zip(over, rows, strict=True))
     up, down = compare_slopes(scale, high, low)

@@ -74,7 +74,7 @@ class OverGroups:
         return _sd(self.z, self.covariances)
 
     def sd_of_draws(self, which: slice) -> FloatArray:
-        """The same under some of the posterior draws, shape (S, n)."""
+        """Standard deviations between groups under some of the posterior draws, shape (S, n)."""
         variance = np.zeros(1)
         for z, c in zip(self.z, self.sampled or (), strict=True):
             variance = variance + np.einsum("ni,sij,nj->sn", z, c[which], z, optimize=True)

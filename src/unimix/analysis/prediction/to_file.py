@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import narwhals as nw
 import numpy as np
 
+from unimix.argument_types import file_at
 from unimix.design.frames import n_rows
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.fitted.saving import file_at
 from unimix.formula.allowed import expression_columns
 from unimix.reduction.sources import Source, check_schemas, open_source, pyarrow_dataset
 

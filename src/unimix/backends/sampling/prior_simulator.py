@@ -99,7 +99,7 @@ class PriorSimulator:
         return self.table.log_density(beta, sds, correlations, dispersion)
 
     def with_priors(self, priors: Mapping[str, object] | None) -> PriorSimulator:
-        """The same model under other priors."""
+        """Return this model under other priors."""
         return PriorSimulator.of(self.design, priors)
 
     @property

@@ -44,7 +44,7 @@ class WrittenModel:
         return self.recipe.table.log_density(beta, sds, correlations, dispersion)
 
     def with_priors(self, priors: Mapping[str, object] | None) -> WrittenModel:
-        """The same model under other priors."""
+        """Return this model under other priors."""
         table = resolve_priors(without_offset(self.recipe.design), priors)
         return WrittenModel.of(replace(self.recipe, table=table))
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from unimix.argument_types import file_at
 from unimix.display import Block
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.formatting import text_table
-from unimix.fitted.saving import file_at
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import Effects, FitResult

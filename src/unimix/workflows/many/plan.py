@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from unimix.argument_types import file_at
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.frames import column_labels
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
-from unimix.fitted.saving import file_at
 from unimix.formula.interpreter import parse
 from unimix.workflows.many.digests import digest_value
 from unimix.workflows.many.store import Names, header_fault

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from unimix.argument_types import file_at
 from unimix.display import Block, Printed, without_math
 from unimix.errors import EngineNotInstalledError, OptionError, did_you_mean, listing
-from unimix.fitted.saving import file_at, written
+from unimix.fitted.saving import written
 from unimix.foreign_names import suggests_names
 from unimix.workflows.tables import docx, html, latex, text
 from unimix.workflows.tables.cells import Column, Layout, Note, Row
