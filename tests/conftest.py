@@ -11,6 +11,7 @@ again for the contract of the samplers, which is half of their time.
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
@@ -20,6 +21,9 @@ import pytest
 
 from unimix.backends.base import Backend
 from unimix.backends.registry import backend_class, registered
+
+# Models are compiled for seconds of sampling: optimising them would take longer than they run (30 to 50 s, not 18).
+os.environ.setdefault("NUMBA_OPT", "0")
 
 MARKERS = {"rpy2": "r", "pymc": "mcmc", "bambi": "mcmc"}
 """Package that an engine needs: the marker of the tests that need it."""
