@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from unimix.archive import KINDS, array_from
 from unimix.design.grouping_factors import block_labels
 from unimix.errors import DataError
-from unimix.fitted.archive import KINDS, array_from
 from unimix.stats.correlation_pairs import pair_names
 from unimix.stats.draw_diagnostics import from_datasets, to_datasets
 

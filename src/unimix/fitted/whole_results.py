@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from unimix.archive import array_from, read_archive, write_archive
 from unimix.design.encoding import JsonLevel
 from unimix.design.typed_columns import FactorColumn, as_exact
 from unimix.errors import DataError, UnimixError
-from unimix.fitted.archive import array_from, read_archive, write_archive
 from unimix.fitted.model import FittedModel
 from unimix.fitted.rebuild_design import rebuild_design
 from unimix.fitted.saved_draws import SavedDraws, check_draws, pack_draws, unpack_draws

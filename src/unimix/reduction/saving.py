@@ -1,16 +1,15 @@
-"""Reductions in files: arrays as NumPy stores them, and everything else as JSON; no object is unpickled."""
+"""Reductions in files: the arrays, and everything else as JSON."""
 
 from __future__ import annotations
 
 import json
-import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unimix.archive import array_from, read_archive, write_archive
 from unimix.design.encoding import Encoding
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn
 from unimix.errors import DataError
@@ -19,7 +18,9 @@ from unimix.reduction.levels import LevelSet
 from unimix.reduction.pieces import Piece
 from unimix.reduction.plan import Plan
 
-VERSION = 1
+VERSION = 2
+WHAT = "saved reduction"
+TEXT = "reduction.json"
 
 
 def write_file(
@@ -28,6 +29,7 @@ def write_file(
     """Write a reduction; the file is complete or not there.
 
     Raises:
+        OptionError: If ``path`` is not a path.
         DataError: If it cannot be written.
     """
     arrays: dict[str, Any] = {
@@ -58,17 +60,9 @@ def write_file(
         "missing": dict(missing),
         "notes": list(notes),
     }
-    arrays["text"] = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
-    whole = Path(path)
-    partial = whole.with_name(f"{whole.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(whole)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{str(path)!r:.200} cannot be written: {error!s:.200}.") from error
-    return whole
+    # members are numbered, because the names of columns are the user's
+    members = {f"{k}.npy": np.asarray(values) for k, values in enumerate(arrays.values())}
+    return write_archive(path, {TEXT: json.dumps(text | {"arrays": list(arrays)}), **members})
 
 
 def _level_text(levels: LevelSet, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -85,21 +79,19 @@ def read_file(path: str | Path) -> tuple[Plan, Piece, int, dict[str, int], tuple
     """Read what :func:`write_file` wrote.
 
     Raises:
+        OptionError: If ``path`` is not a path.
         DataError: If there is no such file, or it is damaged.
     """
+    members = read_archive(path, WHAT)
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        text = json.loads(arrays.pop("text").tobytes().decode())
+        text = json.loads(members[TEXT])
         if text["version"] != VERSION:
             raise DataError(f"{path} was written by another version of unimix: reduce the source again.")
-        return _content(text, arrays)
-    except FileNotFoundError:
-        raise DataError(f"There is no file {str(path)!r:.200}.") from None
+        return _content(text, {n: array_from(members[f"{k}.npy"]) for k, n in enumerate(text["arrays"])})
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is not a saved reduction, or is damaged: {error!s:.200}.") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{str(path)!r:.200} is not a {WHAT}, or is damaged: {error!s:.200}.") from error
 
 
 def _content(text: dict[str, Any], arrays: dict[str, Any]) -> tuple[Plan, Piece, int, dict[str, int], tuple[str, ...]]:
