@@ -20,7 +20,8 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     "cs": ("Orthodont", "distance ~ age * Sex", "cs(age | Subject, hom=TRUE)",
            "gls(distance ~ age * Sex, correlation = corCompSymm(form = ~ 1 | Subject))"),
     "us": ("Orthodont", "distance ~ age * Sex", "us(age | Subject)",
-           "gls(distance ~ age * Sex, correlation = corSymm(form = ~ 1 | Subject), weights = varIdent(form = ~ 1 | age))"),
+           ("gls(distance ~ age * Sex, correlation = corSymm(form = ~ 1 | Subject), "
+            "weights = varIdent(form = ~ 1 | age))")),
     "diag": ("Orthodont", "distance ~ age * Sex + (1 | Subject)", "diag(Sex | Subject)",
              "lme(distance ~ age * Sex, random = ~ 1 | Subject, weights = varIdent(form = ~ 1 | Sex))"),
     "ar1": ("Ovary", WAVES, "ar1(row | Mare)", f"gls({R_WAVES}, correlation = corAR1(form = ~ 1 | Mare))"),

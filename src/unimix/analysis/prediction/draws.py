@@ -131,7 +131,7 @@ def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     refuse_correlated(
         fit,
         "The joint error of fixed and group effects",
-        "Intervals of population means, level=[], are there.",
+        "Intervals of population means need degrees of freedom: leave df_method='normal' out.",
     )
     zero = fit.rows.zero_probability
     logit = None if zero is None else np.log(zero) - np.log1p(-zero)
