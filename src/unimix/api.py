@@ -54,6 +54,7 @@ def fit(
     contrasts: Mapping[str, object] | None = None,
     ziformula: str | None = None,
     dispformula: str | None = None,
+    residual: str | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -91,6 +92,12 @@ def fit(
         ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
             structural zero.
         dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
+        residual: Covariance of the residuals of a linear model within a group: ``"ar1(time | id)"``,
+            ``"car1(time | id)"``, ``"exp(...)"``, ``"gau(...)"``, ``"cs(visit | id)"``, ``"toep(...)"``,
+            ``"diag(...)"``, or ``"us(visit | id)"`` for any covariance matrix (MMRM). ``hom=TRUE`` gives one variance
+            for all times and ``hom=FALSE`` one for each, ``"cs(visit | id, hom=TRUE)"``; the defaults are those of the
+            same names in a formula. The model may have group effects within these groups, or none. None for independent
+            residuals.
         df_method: Denominator degrees of freedom of the t tests. An engine that has none reports z tests and says so.
         ci_level: Probability of the intervals, between 0 and 1.
         missing: ``"drop"`` leaves out rows with missing values in a column of the model, and counts them; ``"raise"``
@@ -142,6 +149,7 @@ def fit(
         contrasts=contrasts,
         ziformula=ziformula,
         dispformula=dispformula,
+        residual=residual,
         df_method=df_method,
         ci_level=ci_level,
         missing=missing,

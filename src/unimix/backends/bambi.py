@@ -134,6 +134,7 @@ class Bambi(Backend):
         priors=NotYet("this backend has bambi's own priors. Use backend='pymc' or 'bayes'."),
         degrees_of_freedom=_NO_DF,
         structures=_CORRELATED,
+        residual_covariance=Upstream("bambi has independent residuals. Use backend='pls'."),
         zero_inflation=NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
         dispersion_formula=NotYet("bambi's distributional models are not passed on. Use backend='glmmtmb'."),
     )

@@ -196,7 +196,7 @@ class Backend(BaseModel, ABC):
     def refusals(self, design: Design, request: FitRequest) -> list[str]:
         """List in words everything about the model that this engine cannot express."""
         needs = requirements(design, request.method, priors=bool(request.priors))
-        kenward_roger = request.df_method == "kenward-roger" and design.blocks and design.family.is_linear
+        kenward_roger = request.df_method == "kenward-roger" and design.has_covariances and design.family.is_linear
         if kenward_roger:
             needs |= {Feature.KENWARD_ROGER}
         lacking: dict[str, list[str]] = {}
@@ -285,12 +285,13 @@ class Backend(BaseModel, ABC):
                 "unimix.recommend(formula, data) names the engines that fit this model; another one may succeed."
             ) from failure
         seconds["fit"] = time.perf_counter() - started
-        estimates.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
+        n_times = None if design.residual is None else design.residual.structure.n_times
+        estimates.check(design.p, [(b.n_levels, b.q) for b in design.blocks], n_times)
         estimates = self._complete(estimates, problem)
         if estimates.log_likelihood is not None:
             estimates = replace(estimates, log_likelihood=estimates.log_likelihood + constant)
         if way_back is not None:
-            fitted, estimates = estimates, restore(estimates, way_back, reml=request.reml and bool(design.blocks))
+            fitted, estimates = estimates, restore(estimates, way_back, reml=request.reml and design.has_covariances)
             same_evaluation(problem.design, fitted, design, estimates, request.method)
         borrowed = {"start": provenance["start"]} if request.start is not None else {}
         combined = {**provenance, **estimates.provenance, **borrowed}

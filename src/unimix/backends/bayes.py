@@ -115,6 +115,7 @@ class Bayes(Backend):
         degrees_of_freedom=_NO_DF,
         structures=_NO_PART,
         parts=_NO_PART,
+        residual_covariance=NotYet("bayes has independent residuals so far. Use backend='pls'."),
     )
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
     pace: ClassVar[Pace] = Pace(

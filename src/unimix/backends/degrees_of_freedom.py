@@ -27,11 +27,11 @@ def supply_df(
     """
     wanted = df_method in ("satterthwaite", "kenward-roger") and method in ("REML", "ML")
     if estimates.df is not None or not (
-        wanted and design.is_linear and design.blocks and design.p and estimates.converged
+        wanted and design.is_linear and design.has_covariances and design.p and estimates.converged
     ):
         return estimates
     criterion = LinearCriterion.of(design)
-    uncertainty = criterion.at(estimates.covariances, estimates.sigma, reml=method == "REML").uncertainty(df_method)
+    uncertainty = criterion.at(estimates.all_covariances, estimates.sigma, reml=method == "REML").uncertainty(df_method)
     coefficients = coefficients @ criterion.way_back.coefficients
     df = df_of_contrasts(uncertainty, coefficients)
     if not (np.isfinite(df) & (df > 0)).all():
@@ -57,10 +57,10 @@ def same_evaluation(fitted: Design, estimates: Estimates, design: Design, restor
         restored: The same estimates in the user's coordinates.
         method: Criterion of the fit.
     """
-    worked_out = estimates.df_method in ("satterthwaite", "kenward-roger") and bool(design.blocks)
+    worked_out = estimates.df_method in ("satterthwaite", "kenward-roger") and design.has_covariances
     if not worked_out:
         return
     reml, criterion = method == "REML", LinearCriterion.of(design)
-    at = LinearCriterion.of(fitted).at(estimates.covariances, estimates.sigma, reml=reml)
+    at = LinearCriterion.of(fitted).at(estimates.all_covariances, estimates.sigma, reml=reml)
     if at.data is criterion.data:
-        criterion.recognise(restored.covariances, restored.sigma, at)
+        criterion.recognise(restored.all_covariances, restored.sigma, at)

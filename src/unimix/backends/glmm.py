@@ -118,6 +118,7 @@ class Glmm(Backend):
         degrees_of_freedom=Yes("by unimix"),
         structures=Upstream("glmm 0.6 has unstructured covariances only. Use backend='glmmtmb'."),
         parts=_NO_PART,
+        residual_covariance=Upstream("glmm has independent residuals. Use backend='pls'."),
     )
     pace: ClassVar[Pace] = Pace(
         call=0.0076,

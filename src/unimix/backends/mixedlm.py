@@ -118,6 +118,7 @@ class Mixedlm(Backend):
         autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='pls'."),
         structures=NotYet("the adapter uses none of mixedlm's structures yet. Use backend='pls'."),
         parts=_NO_PART,
+        residual_covariance=Upstream("mixedlm has independent residuals. Use backend='pls'."),
     )
     pace: ClassVar[Pace] = Pace(
         call=0.0081,

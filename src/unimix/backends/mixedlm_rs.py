@@ -78,6 +78,7 @@ class MixedlmRs(Backend):
         degrees_of_freedom=Yes("by unimix"),
         structures=_NO_STRUCTURE,
         zero_inflation=_NO_GLMM,
+        residual_covariance=Upstream("mixedlm-rs has independent residuals. Use backend='pls'."),
         dispersion_formula=Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
     )
     families: ClassVar[FamilySheet] = only_gaussian(_NO_GLMM.reason)

@@ -22,7 +22,7 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet
-from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES
+from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES, residual_limits
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.likelihood.lmm.criterion import LinearCriterion
@@ -92,6 +92,8 @@ class Pls(Backend):
         """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
         if not design.family.is_linear:
             return pls_generalised.limits(design, request)
+        if design.residual is not None:
+            return residual_limits(design)
         size = n_dense_effects(design)
         if size <= self.max_dense:
             return []
@@ -103,14 +105,14 @@ class Pls(Backend):
 
     def batch_size(self, design: Design) -> int:
         """Number of responses of a small linear model that are searched at once."""
-        if not (design.is_linear and design.blocks) or design.is_structured or design.n > MOST_ROWS:
+        if not (design.has_one_residual and design.blocks) or design.is_structured or design.n > MOST_ROWS:
             return 1
         sizes = [(b.q, b.n_levels) for b in design.blocks]
         return BATCH if stackable(sizes, several=bool(split_blocks(design.blocks)[1])) else 1
 
     def prepare(self, designs: Sequence[Design], request: FitRequest, like: Design) -> None:
         """Search the likelihoods of several responses of a linear model at once; start others near the first fit."""
-        if like.is_linear and like.blocks:
+        if like.has_one_residual and like.blocks:
             LinearCriterion.search_together(
                 designs, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough
             )
@@ -132,12 +134,13 @@ class Pls(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the formula with generated names, and of the criterion."""
-        return f"{super().preview(design, request)}, {request.method}"
+        residual = "" if design.residual is None else f", residual={design.residual.text}"
+        return f"{super().preview(design, request)}{residual}, {request.method}"
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:  # noqa: ARG002  it has been imported
         if not problem.design.family.is_linear:
             return pls_generalised.fit(problem, self.n_agq, self.preview(problem.design, problem.request))
-        return self._fit_mixed(problem) if problem.design.blocks else self._fit_plain(problem)
+        return self._fit_mixed(problem) if problem.design.has_covariances else self._fit_plain(problem)
 
     def _fit_mixed(self, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
@@ -149,12 +152,14 @@ class Pls(Backend):
         at = criterion.at_optimum(optimum, reml=request.reml)
         covariances, sigma = criterion.covariances(optimum.factors, optimum.profile.sigma)
         criterion.recognise(covariances, sigma, at)
+        k = len(design.blocks)
         modes, mode_covs = criterion.effects(at)
         return Estimates(
             beta=criterion.beta(at),
             beta_cov=criterion.beta_cov(at),
             std_error_kind="generalised least squares",
-            covariances=covariances,
+            covariances=covariances[:k],
+            residual=covariances[k] if design.residual is not None else None,
             sigma=sigma,
             modes=modes,
             mode_covs=mode_covs,

@@ -101,6 +101,7 @@ class PyMC(Backend):
         degrees_of_freedom=_NO_DF,
         structures=_NOT_YET,
         parts=_NOT_YET,
+        residual_covariance=NotYet("the adapter writes independent residuals only. Use backend='pls'."),
     )
 
     pace: ClassVar[Pace] = Pace(call=20.0, rows=400.0)  # compilation, and 25,000 evaluations of the density

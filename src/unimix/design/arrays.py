@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from unimix.design.covariance_structures import Structure, structure_of
 from unimix.design.encoding import Encoding
+from unimix.design.residual_block import ResidualBlock
 from unimix.design.row_labels import RowLabels
 from unimix.design.tied_levels import TiedLevels, tied_levels
 from unimix.design.typed_columns import Column, FactorColumn, Level, as_exact
 from unimix.distributions.family import Family, Gaussian
+from unimix.errors import UnsupportedModelError
 from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
@@ -158,6 +160,7 @@ class Design:
         columns: Columns that the formula uses, by name, with the rows used only.
         column_terms: Term of the formula to which each fixed-effects column belongs, by name of the column; the
             intercept belongs to none.
+        residual: Covariance of the residuals, or None for independent residuals with one variance (or a dispersion).
         compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
     """
 
@@ -182,6 +185,7 @@ class Design:
     columns: Mapping[str, Column] = field(default_factory=dict)
     column_terms: Mapping[str, str] = field(default_factory=dict)
     compression: Compression | None = None
+    residual: ResidualBlock | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -268,8 +272,30 @@ class Design:
 
     @property
     def is_linear(self) -> bool:
-        """Whether this is the linear mixed model with one residual variance."""
+        """Whether this is the linear mixed model without a formula of the dispersion."""
         return self.family.is_linear and self.dispersion is None
+
+    @property
+    def has_covariances(self) -> bool:
+        """Whether the model has covariance parameters: group effects, or a covariance of the residuals."""
+        return bool(self.blocks) or self.residual is not None
+
+    def require_one_residual(self) -> None:
+        """Refuse correlated residuals and residuals of several variances, for computations that know only one variance.
+
+        Raises:
+            UnsupportedModelError: If the design has a covariance of the residuals.
+        """
+        if self.residual is not None:
+            raise UnsupportedModelError(
+                "This is computed for independent residuals with one variance, and the model has "
+                f"residual={self.residual.text!r}."
+            )
+
+    @property
+    def has_one_residual(self) -> bool:
+        """Whether residuals are independent and have one variance (up to weights), in a linear model."""
+        return self.is_linear and self.residual is None
 
     @property
     def groups(self) -> dict[str, int]:
@@ -302,4 +328,8 @@ class Design:
             digest.update(np.ascontiguousarray(part.x).tobytes())
         names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
         digest.update(repr(names).encode())
+        if self.residual is not None:
+            for index in (self.residual.codes, self.residual.times):
+                digest.update(np.ascontiguousarray(index).tobytes())
+            digest.update(repr(self.residual.structure).encode())
         return digest.hexdigest()[:16]

@@ -26,6 +26,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.residual_block import residual_block
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
 from unimix.design.structured_times import check_times, coordinates_of
@@ -85,9 +86,7 @@ def build_design(
     extra_weights, weight_name = read_extra(weights, "weights", data)
     extra_offset, offset_name = read_extra(offset, "offset", data)
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
-    check_names(spec.formula, column_names(spec), data)
-    for name, text in spec.texts:
-        check_names(text, part_columns(spec.parts[name]), data)
+    _check_all_names(spec, data)
     wanted = [*used_columns(spec), *(n for n in (weight_name, offset_name) if n is not None)]
     columns = read_columns(data, wanted)
     n_rows = len(next(iter(columns.values())).missing) if columns else 0
@@ -155,6 +154,7 @@ def build_design(
         weights_column=weight_name,
         ziformula=dict(spec.texts).get("zero"),
         zero_kept=parts["zero"].kept if "zero" in parts else (),
+        residual=None if spec.residual is None else spec.residual.given,
     ).with_parsed(spec)
     design = Design(
         spec=spec,
@@ -177,9 +177,19 @@ def build_design(
         labels=row_labels(data, rows),
         columns=columns,
         column_terms=column_terms(spec.fixed, names, owners),
+        residual=None if spec.residual is None else residual_block(spec.residual, given_levels, columns),
     )
     check_estimable(design)
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))
+
+
+def _check_all_names(spec: ModelSpec, data: Any) -> None:
+    """Refuse names that are not columns of the data, in the formula and in the texts of its other parts."""
+    check_names(spec.formula, column_names(spec), data)
+    for name, text in spec.texts:
+        check_names(text, part_columns(spec.parts[name]), data)
+    if spec.residual is not None:
+        check_names(spec.residual.given, spec.residual.columns, data)
 
 
 def aliases_of(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
@@ -216,7 +226,7 @@ def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ())
     """Replace ``.`` by all columns that do not occur elsewhere in the formula; return them too."""
     if not spec.has_dot():
         return spec, ()
-    used = {*column_names(spec), *exclude}
+    used = {*column_names(spec), *exclude, *(() if spec.residual is None else spec.residual.columns)}
     others = tuple(c for c in column_labels(data) if c not in used)
     return spec.with_dot(others), others
 

@@ -82,6 +82,7 @@ class Encoding(BaseModel):
         weights_column: Column named by ``weights=``, if any.
         ziformula: Formula of the probability of a structural zero, if any.
         zero_kept: Indices of the columns of ``ziformula`` that were kept.
+        residual: Covariance of the residuals, if any, as it was written.
         data: Digests of the columns, by which the fitted data are recognised.
     """
 
@@ -102,6 +103,7 @@ class Encoding(BaseModel):
     weights_column: str | None = None
     ziformula: str | None = None
     zero_kept: tuple[Index, ...] = ()
+    residual: str | None = None
     data: DataDigest = DataDigest()
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -137,7 +139,7 @@ class Encoding(BaseModel):
         Raises:
             DataError: If the encoding was saved, and what it holds is not what the formula uses.
         """
-        spec = parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+        spec = parse(self.formula, self.ziformula, residual=self.residual).with_dot(self.dot_columns)
         coded = {*self.numeric, *self.levels}
         absent = [n for n in dict.fromkeys(used_columns(spec)) if n not in coded]
         if absent or any(block.term >= len(spec.random) for block in self.blocks):
@@ -251,6 +253,13 @@ class Encoding(BaseModel):
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
         return {n: self._match(n, c).take(rows) for n, c in read_columns(data, self.variables).items()}
+
+    def residual_columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
+        """Columns of the residuals' groups and times in the given rows of the fitted data, by name."""
+        names = () if self.spec.residual is None else tuple(self.spec.residual.columns)
+        if not names:
+            return {}
+        return {n: self._match(n, c).take(rows) for n, c in read_columns(data, names).items()}
 
     def column_terms(self, columns: Mapping[str, Column]) -> dict[str, str]:
         """Name of the term of each fixed-effects column, by name of the column; one row of the variables is used."""

@@ -138,6 +138,8 @@ class Estimates:
         parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts other than the mean:
             ``zero`` (logit of the probability of a structural zero) and ``dispersion`` (log of the dispersion
             parameter).
+        residual: Covariance matrix of the residuals of one group at all times, shape (T, T), if they are correlated or
+            have several variances; ``sigma`` is then the standard deviation at the first time.
         zero_cross: Covariances of the fixed effects with the coefficients of ``zero``, shape (p, k); None if unknown.
         criterion: Criterion of the log-likelihood if it is not the requested method, such as ``AGQ(25)``.
         std_error: Standard errors, shape (p,), if they are not the square roots of the diagonal of ``beta_cov``.
@@ -174,6 +176,7 @@ class Estimates:
     converged: bool
     parameters: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    residual: FloatArray | None = None
     zero_cross: FloatArray | None = None
     unbounded: Mapping[str, FloatArray] = field(default_factory=dict)
     criterion: str = ""
@@ -197,12 +200,18 @@ class Estimates:
     native: Any = None
     generative: Generative | None = None
 
-    def check(self, p: int, shapes: list[tuple[int, int]]) -> None:
+    @property
+    def all_covariances(self) -> tuple[FloatArray, ...]:
+        """Covariance matrices of the blocks, and of the residuals of one group if they are correlated."""
+        return self.covariances if self.residual is None else (*self.covariances, self.residual)
+
+    def check(self, p: int, shapes: list[tuple[int, int]], n_times: int | None = None) -> None:
         """Refuse estimates whose shapes do not fit or whose numbers are not finite (all faults at once).
 
         Args:
             p: Number of fixed effects.
             shapes: (levels, columns) per block.
+            n_times: Number of times of correlated residuals; None for independent ones.
 
         Raises:
             FitError: If a shape is wrong or a number is not finite.
@@ -220,6 +229,10 @@ class Estimates:
         expect("beta", self.beta, (p,))
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
+        if (self.residual is None) != (n_times is None):
+            faults.append("a covariance of the residuals belongs to a model with residual=, and to no other")
+        elif n_times is not None:
+            expect("residual", self.residual, (n_times, n_times))
         expect("interval", self.interval, (p, 2))
         expect("direction", self.direction, (p,))
         if "zero" in self.parts:

@@ -38,6 +38,7 @@ class Feature(Enum):
     HOMOGENEITY = "another choice of variances in a structure, diag or cs(0 + f | g, hom=TRUE)"
     ZERO_INFLATION = "zero inflation, ziformula="
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
+    RESIDUAL_COVARIANCE = "correlated residuals or residual variances by time, residual='ar1(time | id)'"
 
 
 FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
@@ -60,7 +61,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
         Feature.DECAY,
         Feature.HOMOGENEITY,
     ),
-    "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
+    "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA, Feature.RESIDUAL_COVARIANCE),
 }
 """Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
@@ -93,6 +94,17 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
         return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
     if design.dispersion is not None and method == "REML" and not design.blocks:
         return "method='REML' with dispformula= is for models with group effects: use method='ML'."
+    if design.residual is not None and not design.family.is_linear:
+        return (
+            f"residual={design.residual.text!r} is the covariance of the residuals of a Gaussian model with the "
+            f"identity link, and a {design.family} response has no such residuals: leave it out, or give the rows "
+            f"correlated group effects in the formula, such as + ar1(0 + time | {design.residual.group})."
+        )
+    if design.residual is not None and design.dispersion is not None:
+        return (
+            f"residual={design.residual.text!r} and dispformula= both model the variances of the residuals: leave "
+            "dispformula= out. Variances by time are those of a structure with hom=FALSE."
+        )
     if design.family.is_linear:
         if method in ("Laplace", "AGQ", "variational", "MAP"):
             return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
@@ -121,7 +133,9 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     blocks = design.blocks
     if not blocks:
         needs.add(Feature.NO_RANDOM_PART)
-        if method is not None:  # without group effects no likelihood needs an approximation
+        if method is not None and design.residual is not None:
+            needs.add(METHOD_FEATURES[method])
+        elif method is not None:  # without group effects no likelihood needs an approximation
             needs.add(Feature.POSTERIOR if method == "posterior" else Feature.ML)
     elif method is not None:
         needs.add(METHOD_FEATURES[method])
@@ -141,6 +155,8 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
         needs.add(Feature.ZERO_INFLATION)
     if design.dispersion is not None:
         needs.add(Feature.DISPERSION_FORMULA)
+    if design.residual is not None:
+        needs.add(Feature.RESIDUAL_COVARIANCE)
     if design.weights is not None:
         needs.add(Feature.WEIGHTS)
     if design.offset is not None:

@@ -45,11 +45,25 @@ def check_times(spec: ModelSpec, given: Mapping[str, Column], used: Mapping[str,
             if form in EQUALLY_SPACED:
                 fault = _fault(name, given[name], used[name])
             else:
-                fault = "" if _places(used[name]) else _without_places(name, used[name])
+                fault = "" if places(used[name]) else _without_places(name, used[name])
             if fault:
                 faults.append(f"{where} {fault}")
     if faults:
         raise DataError("\n".join(faults))
+
+
+def spacing_fault(form: str, name: str, given: Column, used: Column) -> str:
+    """Message that the levels of a column do not suit a form of correlations; empty if they do.
+
+    Args:
+        form: Form of the correlations, one of those in time or by distance.
+        name: Name of the column.
+        given: The column with all its levels.
+        used: The column without unused levels.
+    """
+    if form in EQUALLY_SPACED:
+        return _fault(name, given, used)
+    return "" if places(used) else _without_places(name, used)
 
 
 def coordinates_of(term: RandomTerm, used: Mapping[str, Column]) -> tuple[float, ...]:
@@ -60,7 +74,7 @@ def coordinates_of(term: RandomTerm, used: Mapping[str, Column]) -> tuple[float,
         used: Columns without unused levels, by name.
     """
     names = _factors(term, used) if form_of(term.structure) in BY_DISTANCE else []
-    return tuple(_places(used[names[0]]) or ()) if len(names) == 1 else ()
+    return tuple(places(used[names[0]]) or ()) if len(names) == 1 else ()
 
 
 def _factors(term: RandomTerm, used: Mapping[str, Column]) -> list[str]:
@@ -70,7 +84,7 @@ def _factors(term: RandomTerm, used: Mapping[str, Column]) -> list[str]:
     return list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
 
 
-def _places(used: Column) -> list[float] | None:
+def places(used: Column) -> list[float] | None:
     """Coordinates of the levels of a column, in their order; None if they have none."""
     if isinstance(used, NumericColumn):
         return sorted({float(v) for v in used.values[~used.missing]})

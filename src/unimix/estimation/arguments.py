@@ -48,6 +48,7 @@ class ModelOptions(TypedDict, total=False):
     contrasts: Mapping[str, object] | None
     ziformula: str | None
     dispformula: str | None
+    residual: str | None
     df_method: DfMethod
     missing: Literal["drop", "raise"]
     priors: Mapping[str, Any] | None
@@ -81,6 +82,7 @@ class FitArguments:
     contrasts: Mapping[str, object] | None = None
     ziformula: str | None = None
     dispformula: str | None = None
+    residual: str | None = None
     df_method: str = "satterthwaite"
     ci_level: float = 0.95
     missing: str = "drop"
@@ -151,7 +153,7 @@ class FitArguments:
             design = self._reduced_design(formula, data)
         else:
             design = build_design(
-                parse(formula, self.ziformula, self.dispformula),
+                parse(formula, self.ziformula, self.dispformula, self.residual),
                 data,
                 weights=self.weights,
                 offset=self.offset,
@@ -166,16 +168,18 @@ class FitArguments:
 
     @property
     def _is_linear(self) -> bool:
-        """Whether the model is linear with one residual variance."""
-        return as_family(self.family).is_linear and not self.ziformula and not self.dispformula
+        """Whether the model is linear with independent residuals of one variance."""
+        parts = self.ziformula, self.dispformula, self.residual
+        return as_family(self.family).is_linear and not any(parts)
 
     def _reduced_design(self, formula: str, data: Any) -> Design:
         """The arrays of a linear model of reduced rows; a source that is not reduced yet is read for it."""
         if not self._is_linear:
             raise UnsupportedModelError(
-                "Rows can be reduced for linear mixed models with one residual variance: the likelihood of any other "
-                "model looks at every row. Read the rows into memory, um.fit(formula, frame, ...); rows with equal "
-                "predictors and groups can be counted first: um.collapse(source, formula, family=...)."
+                "Rows can be reduced for linear mixed models with independent residuals of one variance: the "
+                "likelihood of any other model looks at every row. Read the rows into memory, "
+                "um.fit(formula, frame, ...); rows with equal predictors and groups can be counted first: "
+                "um.collapse(source, formula, family=...)."
             )
         if isinstance(data, Reduced):
             faults = argument_faults(data, weights=self.weights, offset=self.offset, contrasts=self.contrasts)

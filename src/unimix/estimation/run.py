@@ -110,7 +110,11 @@ def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResu
         OptionError: If the engine takes no start for this model.
     """
     design = problem.design
-    if not engine.takes_start or not (design.is_linear and design.blocks) or first.fixed.interval == "credible":
+    if (
+        not engine.takes_start
+        or not (design.is_linear and design.has_covariances)
+        or first.fixed.interval == "credible"
+    ):
         raise OptionError(
             f"restart=True: backend={engine.info.name!r} takes no start for this model; it is for linear mixed models "
             "by REML or ML."

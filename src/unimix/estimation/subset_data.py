@@ -12,7 +12,7 @@ from unimix.design.arrays import Design
 from unimix.design.complete_rows import read_extra
 from unimix.design.frames import to_pandas
 from unimix.design.typed_columns import as_numbers
-from unimix.errors import DataError
+from unimix.errors import DataError, UnsupportedModelError
 from unimix.estimation.arguments import FitArguments
 
 COLUMNS = {"weights": "unimix_weights", "offset": "unimix_offset"}
@@ -58,6 +58,11 @@ def bind_columns(formula: str, data: Any, arguments: FitArguments) -> Subsettabl
         DataError: If the data do not allow the model, or already have columns of the names in :data:`COLUMNS`.
         OptionError: If the method does not belong to the model.
     """
+    if arguments.residual is not None:
+        raise UnsupportedModelError(
+            f"residual={arguments.residual!r}: the model is not fitted to parts of the rows yet, because predictions "
+            "and scores of left-out rows would have to use their correlation with the others. Fit the whole: um.fit."
+        )
     extras = {name: read_extra(getattr(arguments, name), name, data)[0] for name in COLUMNS}
     frame = to_pandas(data).reset_index(drop=True)
     named: dict[str, Any] = {}

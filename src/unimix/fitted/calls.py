@@ -24,6 +24,7 @@ def model_arguments(fit: FittedModel) -> dict[str, Any]:
     if model.method in ("ML", "AGQ"):
         arguments["method"] = model.method
     columns = {"weights": encoding.weights_column, "offset": encoding.offset_column, "ziformula": encoding.ziformula}
+    columns["residual"] = encoding.residual
     arguments |= {name: value for name, value in columns.items() if value is not None}
     if fit.fixed.df_method == "kenward-roger":
         arguments["df_method"] = fit.fixed.df_method

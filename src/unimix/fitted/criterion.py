@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.typed_columns import as_numbers
@@ -54,4 +55,18 @@ def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
     """
     criterion = LinearCriterion.of(likelihood_arrays(fit))
     reml = fit.fixed.interval == "credible" or fit.criteria.criterion == "REML"
-    return criterion, criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)
+    return criterion, criterion.at(*covariances_of(fit), reml=reml)
+
+
+def covariances_of(fit: FittedModel) -> tuple[list[npt.NDArray[np.float64]], float]:
+    """Covariance parameters as :meth:`.LinearCriterion.at` takes them.
+
+    Returns:
+        The covariance matrix of each block, shapes (q, q), and that of correlated residuals, shape (T, T), last; and
+        the residual standard deviation, at the first time if there are several.
+    """
+    covariances = [np.asarray(b.covariance) for b in fit.random]
+    residual = fit.residual_part
+    if residual is None:
+        return covariances, fit.sigma
+    return [*covariances, residual.covariance], residual.reference_sd

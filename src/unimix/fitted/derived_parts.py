@@ -14,7 +14,17 @@ from unimix.design.estimates import Estimates, Sampling
 from unimix.errors import FitError
 from unimix.fitted.no_rows import NoRows
 from unimix.fitted.residuals import pearson_dispersion
-from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, RandomPartResult, Rows, State, Status
+from unimix.fitted.schema import (
+    Criteria,
+    FixedPartResult,
+    ModelInfo,
+    Part,
+    RandomPartResult,
+    ResidualPartResult,
+    Rows,
+    State,
+    Status,
+)
 from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
@@ -29,7 +39,7 @@ BAYESIAN = ("posterior", "variational", "MAP")
 
 def assembled(
     design: Design, estimates: Estimates, *, method: str, ci_level: float
-) -> dict[str, Part | tuple[Part, ...] | dict[str, FixedPartResult]]:
+) -> dict[str, Part | tuple[Part, ...] | dict[str, FixedPartResult] | None]:
     """Compute everything in a result that follows from the design and the estimates, by field of the result.
 
     Args:
@@ -39,7 +49,7 @@ def assembled(
         ci_level: Probability of the intervals, between 0 and 1.
     """
     bayesian = method in BAYESIAN
-    if not design.blocks and not bayesian:
+    if not design.has_covariances and not bayesian:
         method = "least squares" if design.is_linear else "ML"
     rows = _rows(design, estimates, bayesian=bayesian)
     return {
@@ -50,6 +60,7 @@ def assembled(
         "status": _status(estimates),
         "rows": rows,
         "parts": {name: _part(design, name, estimates, ci_level) for name in estimates.parts},
+        "residual_part": _residual(design, estimates),
     }
 
 
@@ -68,12 +79,16 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         names = ("rhat", "ess_bulk", "ess_tail", "divergences", "n_draws", "n_chains")
         sampling = Sampling(**{name: getattr(status, name) for name in names})
     unbounded = {"fixed": fixed.unbounded} | {name: p.unbounded for name, p in parts["parts"].items()}
+    residual = parts["residual_part"]
     cross = parts["parts"]["zero"].cross_covariance if "zero" in parts["parts"] else np.empty(0)
     return Estimates(
         beta=fixed.estimate,
         beta_cov=fixed.covariance,
         covariances=tuple(b.covariance for b in random),
-        sigma=criteria.sigma if bayesian or design.is_linear else _scale(design, parameters),
+        sigma=(criteria.sigma if residual is None else residual.reference_sd)
+        if bayesian or design.is_linear
+        else _scale(design, parameters),
+        residual=None if residual is None else residual.covariance,
         modes=tuple(b.modes for b in random),
         mode_covs=tuple(b.mode_covariance for b in random),
         log_likelihood=None if bayesian else criteria.log_likelihood,
@@ -137,6 +152,24 @@ def _random(design: Design, estimates: Estimates) -> tuple[RandomPartResult, ...
         for b, unit, c, m, v in zip(
             design.blocks, units, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True
         )
+    )
+
+
+def _residual(design: Design, estimates: Estimates) -> ResidualPartResult | None:
+    block, covariance = design.residual, estimates.residual
+    if block is None or covariance is None:
+        return None
+    sd, parameters = block.structure.parameters(covariance)
+    return ResidualPartResult(
+        text=block.text,
+        group=block.group,
+        n_groups=block.n_groups,
+        structure=block.structure.name,
+        times=block.structure.labels,
+        coordinates=block.structure.coordinates,
+        sd=sd,
+        parameters=block.structure.parameter_names,
+        estimates=parameters,
     )
 
 
@@ -239,9 +272,11 @@ def _part(design: Design, name: str, estimates: Estimates, level: float) -> Fixe
 def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> Criteria:
     family = design.family
     parameters = dict(estimates.parameters)
-    if not parameters and family.name == "gaussian" and design.dispersion is None:
+    by_time = design.residual is not None and not design.residual.structure.homogeneous
+    if not parameters and family.name == "gaussian" and design.dispersion is None and not by_time:
         parameters = {"sigma": estimates.sigma}
     k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters)
+    k += 0 if design.residual is None else design.residual.structure.n_parameters + int(by_time)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
     n = counted_rows(family, design.n_obs, design.weights)
@@ -253,8 +288,8 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         aic=aic,
         bic=bic,
         deviance=np.nan if value is None else -2 * value,
-        sigma=estimates.sigma if design.dispersion is None else np.nan,
-        df_residual=int(n) - (k if design.blocks else design.p),
+        sigma=estimates.sigma if design.dispersion is None and not by_time else np.nan,
+        df_residual=int(n) - (k if design.has_covariances else design.p),
         parameters=parameters,
         pearson_dispersion=np.nan
         if family.is_linear or len(parameters) < len(family.parameters)

@@ -199,6 +199,8 @@ def model_text(fit: FittedModel) -> str:
         parts.append(f"ziformula ~ {encoding.ziformula.strip().removeprefix('~').strip()}")
     if "dispersion" in fit.parts:
         parts.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
+    if fit.residual_part is not None:
+        parts.append(f"residual {fit.residual_part.text}")
     if encoding.offset_column is not None or encoding.offset_given:
         parts.append(f"offset {encoding.offset_column or 'given'}")
     if encoding.weights_column is not None or fit.model.weighted or _trials_given(fit):

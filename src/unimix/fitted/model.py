@@ -18,7 +18,7 @@ from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.no_rows import REFUSED, NoRows, has_no_rows
-from unimix.fitted.residuals import mean, residual_deviance, residuals
+from unimix.fitted.residuals import mean, refuse_kind, residual_deviance, residuals
 from unimix.fitted.sampled import engine_draws, ratio_draws
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import (
@@ -27,6 +27,7 @@ from unimix.fitted.schema import (
     FixedPartResult,
     ModelInfo,
     RandomPartResult,
+    ResidualPartResult,
     Rows,
     SavedFit,
     Status,
@@ -56,8 +57,8 @@ class FittedModel:
         rows: Observed and fitted values per row.
         provenance: Source of each quantity that the engine did not compute itself, and the reason.
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
-        parts: Models of other parameters than the mean: ``zero`` (zero inflation, logit scale) and ``dispersion`` (log
-            scale).
+        parts: Models of ``zero`` (zero inflation, logit scale) and ``dispersion`` (log scale) beside that of the mean.
+        residual_part: Covariance of the residuals, where they are correlated or have several variances; else None.
     """
 
     model: ModelInfo
@@ -70,6 +71,7 @@ class FittedModel:
     provenance: dict[str, str]
     notes: tuple[str, ...]
     parts: dict[str, FixedPartResult] = field(default_factory=dict)
+    residual_part: ResidualPartResult | None = None
     _unsaved: Unsaved = field(default_factory=Unsaved)
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -177,7 +179,7 @@ class FittedModel:
     @property
     def variance_components(self) -> pd.DataFrame:
         """Columns group, term1, term2, covariance, sdcor (SD or correlation): lme4's ``as.data.frame(VarCorr(m))``."""
-        return tables.variance_components(self.random, self._scale)
+        return tables.variance_components(self.random, self.residual_part or self._scale)
 
     @property
     def group_effects(self) -> tables.GroupTables:
@@ -238,8 +240,7 @@ class FittedModel:
             >>> fit.residuals("standardized")[:3].round(2)
             array([-1.38, -1.42, -2.01])
         """
-        if "dispersion" in self.parts and kind != "response":
-            raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
+        refuse_kind(kind, modelled="dispersion" in self.parts, residual=self.residual_part)
         return residuals(self.family, self.dispersion_parameters, self.rows, kind)
 
     @property
@@ -346,9 +347,8 @@ class FittedModel:
             1  ran_pars  Residual  sd__Observation     30.99
         """
         draws = ratio_draws(self) if exponentiate else None
-        table = tables.tidy(
-            self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
-        )
+        of = (self.fixed, self.random, self.residual_part or self._scale)
+        table = tables.tidy(*of, effects, exponentiate=exponentiate, parts=self.parts, draws=draws)
         if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "

@@ -12,6 +12,7 @@ from scipy import special
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.encoding import CHANGED
 from unimix.design.new_data import NewRows
+from unimix.design.residual_block import residual_block
 from unimix.design.response import SUCCESS
 from unimix.design.structured_times import coordinates_of
 from unimix.design.typed_columns import column_labels, read_columns
@@ -133,7 +134,8 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
     observed = encoding.response(data)
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
         raise DataError(OTHER.format("the response differs"))
-    columns = encoding.columns(data, index)
+    of_residuals = encoding.residual_columns(data, index)
+    columns = {**encoding.columns(data, index), **of_residuals}
     design = Design(
         spec=fit.spec,
         y=np.asarray(rows.observed, dtype=np.float64),
@@ -153,7 +155,10 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         trials=None if rows.trials is None else np.asarray(rows.trials),
         columns=columns,
         zero=_zero_part(fit, coded, at),
-        column_terms=encoding.column_terms(columns),
+        column_terms=encoding.column_terms(encoding.columns(data, index)),
+        residual=None
+        if fit.residual_part is None or fit.spec.residual is None
+        else residual_block(fit.spec.residual, of_residuals, of_residuals, fit.residual_part.form),
     )
     design.keep(REBUILT, lambda: True)
     return design

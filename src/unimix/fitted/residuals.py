@@ -9,7 +9,7 @@ from unimix.distributions.family import Family
 from unimix.distributions.log_density import response_variance, unit_deviance
 from unimix.distributions.random_responses import location_of, mean_of, mean_slope
 from unimix.errors import OptionError, listing
-from unimix.fitted.schema import Rows
+from unimix.fitted.schema import ResidualPartResult, Rows
 from unimix.likelihood.lmm.weights import counted_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -97,6 +97,25 @@ def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> flo
         return float("nan")
     weights = rows.trials if rows.trials is not None else rows.weights
     return float(np.sum(unit if weights is None else weights * unit))
+
+
+def refuse_kind(kind: str, *, modelled: bool, residual: ResidualPartResult | None) -> None:
+    """Refuse residuals that are divided by a standard deviation, where there are several.
+
+    Args:
+        kind: Kind of residuals.
+        modelled: Whether the dispersion has a formula.
+        residual: Covariance of the residuals, or None.
+
+    Raises:
+        OptionError: If the residuals are not defined.
+    """
+    if kind == "response":
+        return
+    if modelled:
+        raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
+    if residual is not None and len(residual.sd) > 1:
+        raise OptionError(f"kind={kind!r} is not defined where residuals have several variances: choose 'response'.")
 
 
 def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_parameters: int) -> float:

@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.estimability import LARGEST, SMALLEST
 from unimix.design.estimates import Evidence
+from unimix.design.residual_block import ResidualStructure
 from unimix.design.row_labels import RowLabels
 from unimix.distributions.family import as_family
 from unimix.errors import listing
 from unimix.fitted.arrays import Array, Real
+from unimix.formula.covariance_names import STRUCTURES
 from unimix.stats.inference import is_unbounded
 
 FloatArray = npt.NDArray[np.float64]
@@ -204,6 +207,58 @@ class RandomPartResult(Part):
         return self
 
 
+class ResidualPartResult(Part):
+    """Covariance of residuals that are correlated within groups, or have several variances.
+
+    Attributes:
+        text: The structure as it was read, such as ``ar1(time | id)``.
+        group: Grouping factor within which residuals are correlated.
+        n_groups: Number of its levels.
+        structure: Name of the structure.
+        times: The T times as text, in order.
+        coordinates: Numbers of the times, shape (T,), if the structure depends on their distances; else empty.
+        sd: Standard deviations of the residuals: one, or one for each time.
+        parameters: Names of the parameters of the correlations.
+        estimates: Their estimates.
+    """
+
+    text: str
+    group: str
+    n_groups: Count
+    structure: str
+    times: tuple[str, ...]
+    coordinates: tuple[Real, ...]
+    sd: Array
+    parameters: tuple[str, ...]
+    estimates: Array
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        form = self.form
+        if self.structure not in STRUCTURES or self.parameters != form.parameter_names:
+            raise ValueError(f"a structure {self.structure} of {len(self.times)} times has no such parameters")
+        if len(self.coordinates) != (len(self.times) if form.form in BY_DISTANCE else 0):
+            raise ValueError(f"{len(self.times)} times have {len(self.coordinates)} coordinates")
+        self._require_shape((1 if form.homogeneous else len(self.times),), "sd")
+        self._require_shape((len(self.parameters),), "estimates")
+        return self
+
+    @property
+    def form(self) -> ResidualStructure:
+        """Form of the covariance matrix."""
+        return ResidualStructure(self.structure, self.times, self.coordinates)
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Covariance matrix of the residuals of one group at all times, shape (T, T)."""
+        return self.form.covariance(np.asarray(self.sd), np.asarray(self.estimates))
+
+    @property
+    def reference_sd(self) -> float:
+        """Standard deviation at the first time, to which the likelihood's other parameters are relative."""
+        return float(self.sd[0])
+
+
 class Criteria(Part):
     """Likelihood, information criteria and dispersion of a fit.
 
@@ -216,7 +271,7 @@ class Criteria(Part):
             sum of the weights.
         deviance: -2 l (the REML criterion under REML).
         sigma: Residual standard deviation; square root of the dispersion (gamma, inverse Gaussian); 1 without a scale;
-            NaN if it differs by row (dispformula).
+            NaN if it differs by row (dispformula, or residual= with several variances).
         df_residual: Number of rows minus fixed effects; with group effects, minus all parameters, as in lme4.
         parameters: Dispersion parameters of the family by name.
         pearson_dispersion: Pearson chi-squared divided by its degrees of freedom (weights that stand for copies of rows
@@ -353,6 +408,7 @@ class SavedFit(Part):
     status: Status
     rows: Rows | None
     parts: dict[Literal["zero", "dispersion"], FixedPartResult] = {}
+    residual_part: ResidualPartResult | None = None
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
@@ -372,6 +428,7 @@ class SavedFit(Part):
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},
             "dispersion parameters": self.criteria.parameters.keys() <= set(known),
             "dispersion": "dispersion" not in self.parts or bool(known),
+            "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None),
             "zero inflation": (zero is None)
             == (self.rows is None or self.rows.zero_probability is None)
             == (encoding.ziformula is None)

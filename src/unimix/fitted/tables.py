@@ -10,11 +10,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.fitted.schema import Criteria, EngineInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
+from unimix.fitted.schema import (
+    Criteria,
+    EngineInfo,
+    FixedPartResult,
+    ModelInfo,
+    RandomPartResult,
+    ResidualPartResult,
+    Status,
+)
 from unimix.stats.inference import wald_interval
 
 FloatArray = npt.NDArray[np.float64]
 Random = Sequence[RandomPartResult]
+Residual = float | ResidualPartResult | None
+_ResidualRow = tuple[tuple[str, str | None, str | None, float, float], str]
+_COMPONENTS = ("group", "term1", "term2", "covariance", "sdcor")
 _COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
 
 
@@ -39,10 +50,12 @@ def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
 
 
-def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
+def variance_components(random: Random, residual: Residual) -> pd.DataFrame:
     """Variances, then covariances, of each block, and the residual last, as ``as.data.frame(VarCorr(m))`` of lme4.
 
-    ``sigma`` is None if the family has no scale.
+    ``residual`` is None if the family has no scale. Residuals with several variances have one row for each time.
+    Unstructured correlations have one row per pair of times, with ``term1`` and ``term2``; the parameter of another
+    structure has its name in ``term1``, its estimate in ``sdcor``, and no covariance (NaN).
     """
     rows: list[dict[str, Any]] = []
     for block in random:
@@ -58,12 +71,34 @@ def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
                     "sdcor": float(block.sd[i] if i == j else block.correlation[i, j]),
                 }
             )
-    if sigma is not None:
-        rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
-    table = pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
+    rows += [dict(zip(_COMPONENTS, row, strict=True)) for row, _ in _residual_rows(residual)]
+    table = pd.DataFrame(rows, columns=list(_COMPONENTS))
     for column in ("term1", "term2"):  # a missing term is None, never NaN
         table[column] = pd.Series([row[column] for row in rows], dtype=object)
     return table
+
+
+def _residual_rows(residual: Residual) -> list[_ResidualRow]:
+    """Rows of the residuals in the variance components, each with the name that broom's tables have for it."""
+    if residual is None:
+        return []
+    if not isinstance(residual, ResidualPartResult):
+        return [(("Residual", None, None, residual**2, residual), "sd__Observation")]
+    times: Sequence[str | None] = [None] if len(residual.sd) == 1 else residual.times
+    rows: list[_ResidualRow] = [
+        (("Residual", t, None, float(s) ** 2, float(s)), "sd__Observation" if t is None else f"sd__{t}")
+        for t, s in zip(times, residual.sd, strict=True)
+    ]
+    if residual.structure == "us":
+        covariance = residual.covariance
+        pairs = [(i, j) for i in range(len(residual.times)) for j in range(i)]
+        for value, (i, j) in zip(residual.estimates, pairs, strict=True):
+            first, second = residual.times[j], residual.times[i]
+            rows.append((("Residual", first, second, float(covariance[i, j]), float(value)), f"cor__{first}.{second}"))
+        return rows
+    for name, value in zip(residual.parameters, residual.estimates, strict=True):
+        rows.append((("Residual", name, None, np.nan, float(value)), f"{residual.structure}__{name.replace(' ', '_')}"))
+    return rows
 
 
 def group_tables(random: Random, field: Literal["modes", "mode_sd"]) -> GroupTables:
@@ -97,7 +132,7 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
 def tidy_fixed(
     fixed: FixedPartResult,
     _random: Random,
-    _sigma: float | None,
+    _residual: Residual,
     *,
     exponentiate: bool = False,
     draws: FloatArray | None = None,
@@ -137,18 +172,18 @@ def tidy_fixed(
     return renamed
 
 
-def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) -> pd.DataFrame:
+def tidy_ran_pars(_fixed: FixedPartResult, random: Random, residual: Residual) -> pd.DataFrame:
     """SDs and correlations as broom's ``tidy(effects = "ran_pars")``, named ``sd__x`` and ``cor__x.y``."""
-    table = variance_components(random, sigma)
-    terms = []
-    for first, second in zip(table["term1"].tolist(), table["term2"].tolist(), strict=True):
+    table, terms = variance_components(random, residual), []
+    last = [name for _, name in _residual_rows(residual)]
+    own = table.iloc[: len(table) - len(last)]
+    for first, second in zip(own["term1"].tolist(), own["term2"].tolist(), strict=True):
         terms.append(f"sd__{first}" if second is None or pd.isna(second) else f"cor__{first}.{second}")
-    if sigma is not None:
-        terms[-1] = "sd__Observation"
+    terms += last
     return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
 
 
-def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
+def tidy_ran_vals(fixed: FixedPartResult, random: Random, _residual: Residual) -> pd.DataFrame:
     """Group effects as broom's ``tidy(effects = "ran_vals")``: one row per level and term.
 
     Intervals are normal, as in broom, with the probability of the fixed effects' intervals; a posterior has none.
@@ -175,7 +210,7 @@ def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) 
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
+def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _residual: Residual) -> pd.DataFrame:
     """Coefficients per level as broom's ``tidy(effects = "ran_coefs")``."""
     parts = []
     for group in group_tables(random, "modes"):
@@ -203,7 +238,7 @@ PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
 def tidy(
     fixed: FixedPartResult,
     random: Random,
-    sigma: float | None,
+    residual: Residual,
     effects: object,
     *,
     exponentiate: bool,
@@ -215,7 +250,7 @@ def tidy(
     Args:
         fixed: Fixed effects.
         random: Random effects.
-        sigma: Residual SD, or None without a scale.
+        residual: Residual SD, or the covariance of the residuals; None without a scale.
         effects: One key or several of :data:`VERBS` or of ``parts`` (under the names of :data:`PARTS`), or ``"all"``.
         exponentiate: Whether to exponentiate the fixed effects and the zero inflation (to odds ratios).
         parts: Models of zero inflation and dispersion, by their keys.
@@ -238,12 +273,12 @@ def tidy(
     frames = []
     for n in names:
         if n in present:
-            part = tidy_fixed(present[n], random, sigma, exponentiate=exponentiate and n == PARTS["zero"])
+            part = tidy_fixed(present[n], random, residual, exponentiate=exponentiate and n == PARTS["zero"])
             frames.append(part.assign(effect=n))
         elif n == "fixed":
-            frames.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate, draws=draws))
+            frames.append(tidy_fixed(fixed, random, residual, exponentiate=exponentiate, draws=draws))
         else:
-            frames.append(VERBS[n](fixed, random, sigma))
+            frames.append(VERBS[n](fixed, random, residual))
     if len(frames) == 1:
         return frames[0]
     columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in frames)]

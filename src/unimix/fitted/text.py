@@ -10,6 +10,7 @@ from unimix.fitted import tables
 from unimix.fitted.describe import is_robust, model_text, shown_sds, spread_words
 from unimix.fitted.formatting import column, decimals, number, p_direction, p_value
 from unimix.fitted.model import FittedModel
+from unimix.fitted.schema import ResidualPartResult
 
 _STATES = {
     "converged": "converged",
@@ -69,7 +70,7 @@ def random_table(fit: FittedModel) -> TextTable:
             correlations = ["undefined" if np.isnan(c) else decimals(c, 3) for c in row]
             named.append((block.group if i == 0 else "", term, correlations))
             sds.append(float(printed[i]))
-    if "sigma" in fit.criteria.parameters:
+    if "sigma" in fit.criteria.parameters and fit.residual_part is None:
         named.append(("Residual", "", []))
         sds.append(fit.sigma)
     width = max((len(correlations) for _, _, correlations in named), default=0)
@@ -79,6 +80,20 @@ def random_table(fit: FittedModel) -> TextTable:
     )
     heads = ("group", "term", "sd", *["corr"][:width], *[""] * (width - 1))
     return TextTable(heads, rows, "ll" + "r" * (width + 1), stub=2, indent=2)
+
+
+def residual_table(part: ResidualPartResult) -> TextTable:
+    """Standard deviations and correlations of residuals, for printing."""
+    if part.structure != "us":
+        names = ["sd"] if len(part.sd) == 1 else [f"sd at {t}" for t in part.times]
+        sds = column(np.asarray(part.sd))
+        rows = [*zip(names, sds, strict=True)]
+        rows += [(n, f"{v:.4g}") for n, v in zip(part.parameters, part.estimates, strict=True)]
+        return TextTable(("parameter", "estimate"), tuple(rows), "lr", stub=1, indent=2)
+    q, r = len(part.times), part.covariance / np.outer(part.sd, part.sd)
+    cells = [[decimals(r[i, j], 3) for j in range(i)] + [""] * (q - 1 - i) for i in range(q)]
+    table = tuple((t, sd, *own) for t, sd, own in zip(part.times, column(np.asarray(part.sd)), cells, strict=True))
+    return TextTable(("time", "sd", "corr", *[""] * (q - 2)), table, "l" + "r" * q, stub=1, indent=2)
 
 
 def view(fit: FittedModel) -> list[Block]:
@@ -94,7 +109,7 @@ def view(fit: FittedModel) -> list[Block]:
     ]
     if fit.random:
         blocks += ["", "Random effects", random_table(fit)]
-    elif "sigma" not in fit.criteria.parameters:
+    elif "sigma" not in fit.criteria.parameters or fit.residual_part is not None:
         pass
     elif fit.fixed.interval == "credible":
         blocks += ["", f"Residual standard deviation {number(fit.sigma)}"]
@@ -103,6 +118,9 @@ def view(fit: FittedModel) -> list[Block]:
     else:
         df_residual = fit.criteria.df_residual
         blocks += ["", f"Residual standard deviation {number(fit.sigma)} on {df_residual} degrees of freedom"]
+    if fit.residual_part is not None:
+        heading = f"Residuals, {fit.residual_part.text} in {fit.residual_part.n_groups} {fit.residual_part.group}"
+        blocks += ["", heading, residual_table(fit.residual_part)]
     for name, part in fit.parts.items():
         blocks += ["", part_heading(fit, name), _coefficients(tables.fixed_effects(part), z=True)]
     for line in (dispersion_line(fit), likelihood_line(fit)):
@@ -181,6 +199,7 @@ __all__ = [
     "likelihood_line",
     "part_heading",
     "random_table",
+    "residual_table",
     "sentence",
     "summary",
     "view",

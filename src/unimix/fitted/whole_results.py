@@ -82,7 +82,9 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
         members |= {DRAWS: described.model_dump_json(), **arrays}
     if data and fit._unsaved.design is not None and "dispersion" not in fit.parts:
         columns: dict[str, SavedColumn] = {}
-        for name in fit.model.encoding.variables:
+        residual = fit.spec.residual
+        names = dict.fromkeys([*fit.model.encoding.variables, *({} if residual is None else residual.columns)])
+        for name in names:
             column = fit.design().columns[name]
             member = f"data/{len(columns)}.npy"
             if isinstance(column, FactorColumn):

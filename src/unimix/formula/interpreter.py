@@ -9,7 +9,7 @@ from unimix.errors import Fault, FormulaError
 from unimix.formula.allowed import check_expression, expression_columns
 from unimix.formula.expand import expand, expand_node, remaining_atoms
 from unimix.formula.parser import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
-from unimix.formula.terms import FixedPart, ModelSpec, RandomTerm
+from unimix.formula.terms import FixedPart, ModelSpec, RandomTerm, ResidualTerm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,9 @@ MAX_POWER = 10
 MAX_FACTORS = 10
 
 
-def parse(formula: str, ziformula: str | None = None, dispformula: str | None = None) -> ModelSpec:
+def parse(
+    formula: str, ziformula: str | None = None, dispformula: str | None = None, residual: str | None = None
+) -> ModelSpec:
     """Read a formula in lme4's grammar.
 
     Args:
@@ -26,6 +28,7 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
         ziformula: One-sided formula of the probability of a structural zero, such as ``"~ x"``; None or ``"~ 0"`` for a
             model without structural zeros.
         dispformula: One-sided formula of the dispersion; None or ``"~ 1"`` for a constant dispersion.
+        residual: Covariance of the residuals, such as ``"ar1(time | id)"``; None for independent residuals.
 
     Raises:
         FormulaError: If a formula is not valid; the message shows the position of every fault.
@@ -56,7 +59,59 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
             raise FormulaError(str(dispformula), [Fault(message)])
         dispersion = None
     texts = {"zero": ziformula if zero else None, "dispersion": dispformula if dispersion else None}
-    return replace(spec, zero=zero, dispersion=dispersion, texts=tuple((k, t) for k, t in texts.items() if t))
+    texts_given = tuple((k, t) for k, t in texts.items() if t)
+    return replace(spec, zero=zero, dispersion=dispersion, texts=texts_given, residual=_residual(residual))
+
+
+def _residual(text: str | None) -> ResidualTerm | None:
+    """Read the covariance of the residuals, such as ``ar1(time | id)``."""
+    if text is None:
+        return None
+    how = "residual= is one structure over the times of a group, such as 'ar1(time | id)' or 'us(visit | id)'"
+    if not isinstance(text, str) or not text.strip():
+        raise FormulaError(str(text), [Fault(f"{how}, not {text!r}.")])
+    reader = Reader(text)
+    if reader.token.text == "~":
+        raise reader.fail(f"{how}; it has no '~'.")
+    node = reader.expression()
+    reader.finish()
+    interpreter = _Interpreter(text)
+    if not isinstance(node, Bar):
+        raise FormulaError(text, [Fault(f"{how}.", node.position)])
+    if text.lstrip().startswith("("):
+        interpreter.fault(f"{how}: write the name of the structure before the parenthesis.", node)
+    if node.structure == "homdiag":
+        interpreter.fault(
+            "homdiag is independent residuals with one variance, the model without residual=: leave it out.", node
+        )
+    match node.left:
+        case Name(".", quoted=False):
+            interpreter.fault(f"{how}; '.' is not a column.", node.left)
+            times: tuple[Name, ...] = ()
+        case Name():
+            times = (node.left,)
+        case Call("factor" | "as.factor" | "C", (Name() as inner,), ()):
+            times = (inner,)
+        case Number(1.0):
+            times = ()
+            if node.structure not in ("cs", "homcs"):
+                interpreter.fault(
+                    f"{node.structure}(1 | ...) has no times: name the column of the times, "
+                    f"{node.structure}(time | ...). Only cs(1 | ...), one correlation between all rows of a group, "
+                    "needs none.",
+                    node.left,
+                )
+        case _:
+            times = ()
+            interpreter.fault(f"{render(node.left)} is not a column of times; {how}.", node.left)
+    groups = interpreter.grouping(node.right)
+    if len(groups) > 1:
+        interpreter.fault("The residuals have one group: name a column or a:b, not a/b.", node.right)
+    if interpreter.faults:
+        raise FormulaError(text, sorted(interpreter.faults, key=lambda f: f.position or 0))
+    structure = "homcs" if not times else node.structure
+    positions = tuple(n.position for n in (*times, *groups[0]))
+    return ResidualTerm(text, structure, times[0].name if times else None, tuple(n.name for n in groups[0]), positions)
 
 
 def _part(text: str | None, name: str) -> FixedPart | None:
@@ -287,6 +342,8 @@ def used_columns(spec: ModelSpec) -> dict[str, int]:
     for term in spec.random:
         for name, position in zip(term.factors, term.positions, strict=True):
             columns.setdefault(name, position)
+    for name, position in ({} if spec.residual is None else spec.residual.columns).items():
+        columns.setdefault(name, position)
     return columns
 
 

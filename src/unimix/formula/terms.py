@@ -66,6 +66,37 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
+class ResidualTerm:
+    """Covariance of the residuals of a linear model: ``ar1(time | id)``.
+
+    Attributes:
+        given: The text as it was written.
+        structure: Name of the covariance structure, us (unstructured) or one of
+            :mod:`unimix.formula.covariance_names`.
+        column: The column whose values are the times (visits, places) within a group; None for ``1``.
+        factors: Columns whose combination is the group within which residuals are correlated.
+        positions: Index of the first character of each of these names in the text: the times', then the factors'.
+    """
+
+    given: str
+    structure: str
+    column: str | None
+    factors: tuple[str, ...]
+    positions: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Position in the text of every column in use, by name."""
+        names = ([] if self.column is None else [self.column]) + list(self.factors)
+        return dict(reversed(list(zip(names, self.positions, strict=True))))
+
+    def text(self) -> str:
+        """Canonical text."""
+        left = "1" if self.column is None else quote(self.column)
+        return f"{self.structure}({left} | {':'.join(quote(f) for f in self.factors)})"
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The interpretation of a whole formula.
 
@@ -78,6 +109,7 @@ class ModelSpec:
         zero: Terms of the probability of a structural zero, or None.
         dispersion: Terms of the dispersion, or None for a constant dispersion.
         texts: Texts of ``ziformula`` and ``dispformula``: pairs of a name, ``zero`` or ``dispersion``, and a text.
+        residual: Covariance of the residuals, or None for independent ones with one variance.
     """
 
     formula: str
@@ -88,6 +120,7 @@ class ModelSpec:
     zero: FixedPart | None = None
     dispersion: FixedPart | None = None
     texts: tuple[tuple[str, str], ...] = ()
+    residual: ResidualTerm | None = None
 
     @property
     def parts(self) -> dict[str, FixedPart]:
@@ -100,7 +133,8 @@ class ModelSpec:
         parts = [self.fixed.text()]
         parts += [f"offset({render(o)})" for o in self.offsets]
         parts += [term.text() for term in self.random]
-        more = "".join(f", {name} ~ {part.text()}" for name, part in self.parts.items())
+        more = "" if self.residual is None else f", residual ~ {self.residual.text()}"
+        more += "".join(f", {name} ~ {part.text()}" for name, part in self.parts.items())
         return f"{render(self.response)} ~ {' + '.join(parts)}{more}"
 
     def has_dot(self) -> bool:

@@ -24,6 +24,7 @@ def row_log_likelihood(
         eta: Linear predictor with offset, shape (n,).
         zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
+    design.require_one_residual()
     density = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
     return density if zero is None else zero_inflated(density, design.y, zero)
 

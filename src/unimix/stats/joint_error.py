@@ -140,6 +140,7 @@ def conditional(
 
 def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
     """Form the joint error at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
+    design.require_one_residual()
     first, rest = split_blocks(design.blocks) if design.blocks else ((), ())
     no_cross, nothing = sparse.csr_array((0, 0)), np.zeros((0, 0))
     at = Conditional(design, beta_cov, factors, first, rest, weight, np.zeros((0, 0, 0)), no_cross, nothing, nothing)

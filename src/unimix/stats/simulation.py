@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.grouping_factors import is_nested
+from unimix.design.residual_block import ResidualBlock
 from unimix.design.typed_columns import Level
 from unimix.distributions.random_responses import draw_response
+from unimix.errors import UnsupportedModelError
 from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.optimise import lower_triangular
@@ -31,6 +33,8 @@ class Simulator:
         parameters: Dispersion parameters, shape (k,).
         share: Probability of no structural zero, shape (n,), or None.
         effects: Fixed values of the group effects, shapes (L, q); None draws them anew.
+        residual: Covariance matrix of the residuals of one group at all times, shape (T, T), if the design's residuals
+            are correlated or have several variances; else None.
     """
 
     design: Design
@@ -39,6 +43,7 @@ class Simulator:
     parameters: FloatArray
     share: FloatArray | None = None
     effects: tuple[FloatArray, ...] | None = None
+    residual: FloatArray | None = None
 
     def draw(self, rng: np.random.Generator) -> FloatArray:
         """Draw one response, shape (n,); proportions for a binomial family."""
@@ -52,7 +57,20 @@ class Simulator:
                 root = lower_triangular([matrix_root(covariance)])[0]
                 drawn = rng.standard_normal((block.n_levels, block.q)) @ root.T
             eta = eta + np.einsum("nq,nq->n", block.z, drawn[block.codes])
+        if design.residual is not None:
+            return eta + self._residuals(design.residual, rng)
         return draw_response(design.family, self.parameters, eta, rng, design.weights, design.trials, self.share)
+
+    def _residuals(self, block: ResidualBlock, rng: np.random.Generator) -> FloatArray:
+        """Draw correlated residuals of all rows, shape (n,); a row of weight w has 1/w of the variance."""
+        assert self.residual is not None  # noqa: S101  it belongs to a design with correlated residuals
+        root = np.ones(self.design.n) if self.design.weights is None else np.sqrt(self.design.weights)
+        if block.independent:
+            return np.sqrt(np.diag(self.residual))[block.times] * rng.standard_normal(self.design.n) / root
+        # Every group has residuals at all times, and the rows have those of the times that they are at.
+        lower = lower_triangular([matrix_root(self.residual)])[0]
+        drawn = rng.standard_normal((block.n_groups, block.structure.n_times)) @ lower.T
+        return np.asarray(drawn[block.codes, block.times] / root)
 
 
 def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -> Design:
@@ -145,6 +163,8 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
             replace(block, z=np.ascontiguousarray(block.z[rows]), codes=new.astype(np.int64).ravel(), levels=levels)
         )
     kept: dict[str, Any] = {"columns": {}, "labels": None}
+    if design.residual is not None:
+        kept["residual"] = _residual_of(design.residual, rows, codes, copy)
     return replace(
         design,
         y=np.ascontiguousarray(design.y[rows]),
@@ -158,6 +178,22 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
         dispersion=part(design.dispersion),
         **kept,
     )
+
+
+def _residual_of(block: ResidualBlock, rows: IntArray, codes: IntArray | None, copy: IntArray | None) -> ResidualBlock:
+    """Groups and times of selected rows; the groups within a level that is drawn twice are different groups.
+
+    Raises:
+        UnsupportedModelError: If a group has a row twice, whose residuals would have a correlation of one.
+    """
+    if copy is not None and codes is not None and is_nested(block.codes, codes):
+        return block.take(rows, copy * block.n_groups + block.codes[rows])
+    if len(np.unique(rows)) < len(rows) and not block.independent:
+        raise UnsupportedModelError(
+            f"Rows that are drawn more than once have the same time in their {block.group}, and "
+            f"residual={block.text!r} has one row per time: draw levels of {block.group}, or of a factor around it."
+        )
+    return block.take(rows)
 
 
 __all__ = ["Simulator", "resample", "resized", "take", "without"]

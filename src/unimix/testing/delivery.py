@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unimix.design.arrays import Design
+from unimix.fitted.criterion import covariances_of
 from unimix.result import FitResult
 from unimix.testing import dense
 from unimix.testing.generalised import check_generalised
@@ -30,8 +31,9 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
         check_generalised(fit, design)
         return
     assert fit.converged, fit.status
-    covariances = tuple(np.array(b.covariance) for b in fit.random)
-    beta, cov = dense.gls(design, covariances, fit.sigma)
+    given, at_sigma = covariances_of(fit)
+    covariances = tuple(given)
+    beta, cov = dense.gls(design, covariances, at_sigma)
     distance = np.abs(fit.fixed.estimate - beta) / np.sqrt(np.diag(cov))
     if method == "posterior":
         # Averaging over the variance parameters moves the mean by a fraction of an SE; 4 Monte Carlo errors are added.
@@ -48,20 +50,20 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
         assert (ratio < 2.0).all()
     else:
         np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
-    reml = method == "REML" and bool(design.blocks)
-    if not design.blocks:
+    reml = method == "REML" and design.has_covariances
+    if not design.has_covariances:
         assert fit.sigma**2 * fit.criteria.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
         return
-    expected = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
+    expected = dense.log_likelihood(design, covariances, at_sigma, reml=reml)
     assert fit.log_likelihood == pytest.approx(expected, rel=1e-6)
     for factor in (0.98, 1.02):
-        moved = [(covariances, fit.sigma * factor)]
+        moved = [(covariances, at_sigma * factor)]
         for k, c in enumerate(covariances):
-            for j in range(len(c) if design.blocks[k].structure == "us" else 0):
+            for j in range(len(c) if k < len(design.blocks) and design.blocks[k].structure == "us" else 0):
                 turn = np.eye(len(c))
                 turn[j, j] = factor
                 other = [turn @ c @ turn if i == k else x for i, x in enumerate(covariances)]
-                moved.append((tuple(other), fit.sigma))
+                moved.append((tuple(other), at_sigma))
         for parameters, sigma in moved:
             assert dense.log_likelihood(design, parameters, sigma, reml=reml) < expected + 1e-3
 

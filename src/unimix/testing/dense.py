@@ -20,12 +20,17 @@ def marginal_covariance(design: Design, covariances: tuple[FloatArray, ...], sig
 
     Args:
         design: The model.
-        covariances: Covariance matrices of the effects of each block, shapes (q, q).
-        sigma: Residual standard deviation.
+        covariances: Covariance matrices of the effects of each block, shapes (q, q), and last that of correlated
+            residuals up to its scale, shape (T, T).
+        sigma: Residual standard deviation; that at the first time of correlated residuals.
     """
     weights = np.ones(design.n) if design.weights is None else design.weights
     v = np.diag(sigma**2 / weights)  # sigma^2 W^-1
-    for block, covariance in zip(design.blocks, covariances, strict=True):
+    if (residual := design.residual) is not None:
+        c = covariances[-1] * (sigma**2 / covariances[-1][0, 0])
+        same_group = np.eye(design.n) if residual.independent else residual.codes[:, None] == residual.codes[None, :]
+        v = same_group * c[np.ix_(residual.times, residual.times)] / np.sqrt(np.outer(weights, weights))
+    for block, covariance in zip(design.blocks, covariances[: len(design.blocks)], strict=True):
         same = block.codes[:, None] == block.codes[None, :]
         v += same * (block.z @ covariance @ block.z.T)  # Z_k Cov_k Z_k', between rows of one level
     return v

@@ -80,7 +80,8 @@ class FamilyContract:
     def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
         """The design that ``fit`` would build."""
         kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family")}
-        return build_design(parse(formula, arguments.get("ziformula"), arguments.get("dispformula")), data, **kept)
+        texts = [arguments.get(name) for name in ("ziformula", "dispformula", "residual")]
+        return build_design(parse(formula, *texts), data, **kept)
 
     def test_claimed_families_deliver_and_others_are_refused(
         self, family: Family, mixed: bool, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,7 @@ from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelEr
 from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -186,6 +187,7 @@ def power(
         n_groups  n_rows  n_obs   power   lower   upper  estimate  exaggeration  wrong_sign  n_sim  failed
                6      10     60  ...
     """
+    refuse_correlated(fit, "A simulation of power")
     check_seed(seed)
     if fit.parts:
         raise UnsupportedModelError(

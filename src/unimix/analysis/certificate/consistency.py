@@ -56,6 +56,10 @@ def differing(fit: FittedModel, design: Design, estimates: Estimates) -> list[st
 
 def _differing(given: Any, expected: Any, path: str) -> Iterator[str]:
     """Names of the fields that differ, of a part, or of the parts in a tuple or a dictionary."""
+    if expected is None or given is None:
+        if given is not expected:
+            yield path
+        return
     if isinstance(expected, Part):
         for name in type(expected).model_fields:
             if not _same(getattr(given, name), getattr(expected, name), _scale(expected, name)):

@@ -15,6 +15,7 @@ from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.consistency import arithmetic
 from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design, RandomBlock
+from unimix.fitted.criterion import covariances_of
 from unimix.likelihood.lmm.conditioning import column_scale, well_scaled, without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts
@@ -59,7 +60,7 @@ class LinearGround:
 
     def point(self, fit: FittedModel, *, reml: bool) -> Evaluation:
         """The evaluation of the likelihood at a result's covariance parameters."""
-        return self.criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)
+        return self.criterion.at(*covariances_of(fit), reml=reml)
 
     def beta(self, fit: FittedModel) -> FloatArray:
         """A result's fixed effects in well-scaled coordinates, shape (p,)."""
@@ -68,7 +69,7 @@ class LinearGround:
 
     def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""
-        if not self.design.blocks:
+        if not self.design.has_covariances:
             return self._without_groups(fit)
         sampled = fit.fixed.interval == "credible"
         reml = sampled or fit.criteria.criterion == "REML"
@@ -130,7 +131,7 @@ class LinearGround:
         lost = self.best(reml=reml).profile.value - value
         independent = messages.independent(fit) if lost > NOTICEABLE else []
         correlated = [k for k in independent if self.design.blocks[k].structure == "us"]
-        if not correlated:
+        if not correlated or self.design.residual is not None:
             return []
         # Independence is a property of the user's columns: the well-scaled columns are mixtures of them.
         single: list[RandomBlock] = []
@@ -185,7 +186,7 @@ class LinearGround:
     def _effects(self, fit: FittedModel, at: Evaluation) -> Check:
         worst, spread = [0.0], [0.0]
         for block, modes, covariances in zip(fit.random, *self.criterion.effects(at), strict=True):
-            least = 1e-6 * fit.sigma / np.asarray(block.unit)
+            least = 1e-6 * covariances_of(fit)[1] / np.asarray(block.unit)
             sd = np.maximum(np.asarray(block.sd), least)
             worst.append(float((np.abs(np.asarray(block.modes) - modes) / sd).max()))
             spread.append(messages.largest_difference(np.asarray(block.mode_covariance), covariances, least))

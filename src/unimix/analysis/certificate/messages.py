@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unimix.analysis.certificate.certificate import Check
 from unimix.errors import listing
+from unimix.fitted.criterion import covariances_of
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
@@ -336,11 +337,17 @@ def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
     parts: list[str] = []
-    for block, covariance in zip(fit.random, relative, strict=True):
+    own, size_of_residual = relative[: len(fit.random)], covariances_of(fit)[1]
+    parts += [
+        "a correlation of the residuals is at its limit, or one of their variances is zero"
+        for covariance in relative[len(fit.random) :]
+        if (np.diag(relative_factors((covariance,), 1.0)[0]) < SINGULAR_TOLERANCE).any()
+    ]
+    for block, covariance in zip(fit.random, own, strict=True):
         if (np.diag(relative_factors((covariance,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
             continue
         size, r = np.asarray(block.sd) * np.asarray(block.unit), np.asarray(block.correlation)
-        zero = size <= 1e-4 * max(float(size.max()), fit.sigma)
+        zero = size <= 1e-4 * max(float(size.max()), size_of_residual)
         parts += [f"the variance of {t} | {block.group} is zero" for t, z in zip(block.terms, zero, strict=True) if z]
         pairs = [
             f"the correlation of {block.terms[j]} and {block.terms[i]} | {block.group} is {r[i, j]:+.0f}"

@@ -17,6 +17,7 @@ from unimix.analysis.checks.rows import constant_spread, influential, normal_mod
 from unimix.analysis.tests.terms import terms_of
 from unimix.backends.registry import DEFAULT_BACKEND
 from unimix.errors import DataError, UnimixError, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
 from unimix.fitted.table_result import TableResult
@@ -93,6 +94,7 @@ def check(fit: FittedModel) -> Checks:
         >>> checks.table.loc["influential levels of Subject", "verdict"]
         'ok'
     """
+    refuse_correlated(fit, "A check of the residuals", "Use fit.certificate() for the fit, and fit.collinearity().")
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     meaningless: list[str] = []

@@ -14,6 +14,7 @@ from scipy import special
 from unimix.analysis.intervals.parameters import parameters_of, values_of
 from unimix.analysis.summaries.variance_components import refuse_parts
 from unimix.errors import DataError, UnimixError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.formatting import without_noise
 from unimix.fitted.model import own_refitter
 from unimix.fitted.schema import UNSURE
@@ -302,6 +303,7 @@ def influence(
         309          -0.28 -0.60
         310          -0.29 -0.32
     """
+    refuse_correlated(fit, "Influence of rows and groups")
     if refit:
         return _by_refits(fit, own_refitter(fit), by, n_jobs=n_jobs, progress=progress)
     return _by_downdating(fit, by)

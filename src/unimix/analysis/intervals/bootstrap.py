@@ -336,6 +336,13 @@ def _parameters(fit: FittedModel, names: tuple[str, ...]) -> dict[str, float]:
 
 def _units(design: Design, group: str | None, source: str) -> tuple[str | None, IntArray | None]:
     """The factor whose levels are resampled and its codes: the outermost if none is named; None for single rows."""
+    if design.residual is not None and not design.blocks:
+        own = design.residual
+        if group not in (None, own.group):
+            raise OptionError(
+                f"group={group!r}: the residuals' group is {own.group}, and there is no other. Leave it out."
+            )
+        return own.group, own.codes
     if not design.blocks:
         if group is not None:
             raise OptionError(

@@ -17,6 +17,7 @@ from unimix.analysis.intervals.parameters import Parameter, chosen, parameter_dr
 from unimix.design.arrays import Design
 from unimix.distributions.parameter_scales import to_free, value_at
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
@@ -114,6 +115,8 @@ def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -
         scales, why = _wald_of_scales(fit, ci_level, [parameters[i] for i in wanted], estimates[wanted])
         ends[wanted] = scales
         notes += [why] if why else []
+    if not wanted and any(p.part == "residual" for p in parameters):
+        notes.append("No Wald intervals of the residuals' SDs and correlations: method='bootstrap' gives intervals.")
     return Intervals(table_of(parameters, estimates, ends), "wald", ci_level, tuple(notes))
 
 
@@ -129,6 +132,8 @@ def _wald_of_scales(
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     design = likelihood_arrays(fit)
     why = out_of_reach(design)
+    if design.residual is not None:
+        why = "they are not computed beside a covariance of the residuals; method='bootstrap' gives intervals"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     if not design.blocks and design.is_linear:
@@ -223,6 +228,11 @@ def profile(
         UnsupportedModelError: If unimix has no criterion for the model.
         DataError: If the likelihood has a higher maximum than the one found.
     """
+    refuse_correlated(
+        fit,
+        "A profile of the likelihood",
+        "method='wald' is for the fixed effects and method='bootstrap' for all parameters.",
+    )
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
     why = _no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))

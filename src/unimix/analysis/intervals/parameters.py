@@ -29,8 +29,9 @@ class Parameter:
     Attributes:
         name: Name such as ``Days``, ``sd(Days | Subject)``, ``cor(Intercept, Days | Subject)``, ``sigma``, ``zero(x)``.
         target: Position of the parameter in the model; None for coefficients of zero inflation or dispersion.
-        part: zero or dispersion for such a coefficient; else empty.
-        index: Position of such a coefficient within its part.
+        part: zero or dispersion for such a coefficient, or residual for a standard deviation or a parameter of the
+            correlations of residuals that have a covariance matrix; else empty.
+        index: Position of such a coefficient within its part; standard deviations come first.
     """
 
     name: str
@@ -60,6 +61,10 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
             for k, name in enumerate(fit.family.parameters)
             if name in fit.criteria.parameters
         ]
+    if (residual := fit.residual_part) is not None:
+        names_of_sd = [f"sd({t} | residual)" for t in residual.times] if len(residual.sd) > 1 else []
+        named = [*names_of_sd, *(f"{p} | residual" for p in residual.parameters)]
+        parameters += [Parameter(name, None, "residual", j) for j, name in enumerate(named)]
     for part, coefficients in fit.parts.items():
         parameters += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(coefficients.terms)]
     return parameters
@@ -70,6 +75,9 @@ def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
 
     def value(parameter: Parameter) -> float:
         target = parameter.target
+        if target is None and (residual := fit.residual_part) is not None and parameter.part == "residual":
+            sds = np.asarray(residual.sd) if len(residual.sd) > 1 else np.empty(0)
+            return float(np.append(sds, residual.estimates)[parameter.index])
         if target is None:
             return float(fit.parts[parameter.part].estimate[parameter.index])
         if target.kind == "fixed":
@@ -132,7 +140,7 @@ def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> li
         return (
             p.name in wanted
             or ("fixed" in wanted and kind == "fixed")
-            or ("random" in wanted and kind in ("sd", "cor", "scale"))
+            or ("random" in wanted and kind in ("sd", "cor", "scale", "residual"))
         )
 
     return [p for p in parameters if is_asked(p)]

@@ -343,10 +343,13 @@ def _checked_method(fit: FittedModel, method: str | None) -> str | None:
         return method
     if not fit.family.is_linear or "dispersion" in fit.parts:
         raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests. Leave it out.")
-    if not fit.random:
+    if not fit.random and fit.residual_part is None:
         return "residual"
     if method == "residual":
-        raise OptionError("df_method='residual' is for models without group effects: use 'satterthwaite'.")
+        raise OptionError(
+            "df_method='residual' is for models without group effects and with independent residuals: use "
+            "'satterthwaite'."
+        )
     if method == "kenward-roger" and fit.model.method != "REML":
         raise OptionError("df_method='kenward-roger' is for REML fits: fit with method='REML'.")
     return method

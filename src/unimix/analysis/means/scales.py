@@ -206,7 +206,7 @@ def total_sd(fit: FittedModel, groups: list[bool]) -> float:
     Raises:
         UnsupportedModelError: If the residual is not normal with one variance.
     """
-    if not fit.family.is_linear or "dispersion" in fit.parts:
+    if not fit.family.is_linear or "dispersion" in fit.parts or fit.residual_part is not None:
         raise UnsupportedModelError(
             "bias_adjust=True needs a normal residual with one variance. Give the standard deviation, bias_adjust=0.3."
         )

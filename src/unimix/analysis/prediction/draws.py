@@ -15,6 +15,7 @@ from unimix.design.grouping_factors import block_labels
 from unimix.distributions.log_density import mixed_derivative
 from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import is_sampled
 from unimix.fitted.sampled import engine_draws, variable_draws
 from unimix.likelihood.response import row_log_likelihood
@@ -84,6 +85,11 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
         >>> draws
         1000 draws: beta (1000, 2), effects (1000, 18, 1), parameters (1000, 1)
     """
+    refuse_correlated(
+        fit,
+        "Drawing coefficients and group effects",
+        "Use fit.bootstrap() for the distribution of the estimates.",
+    )
     _check_number(fit, n, 0)
     check_seed(seed)
     if is_sampled(fit):
@@ -122,6 +128,11 @@ def _check_number(fit: FittedModel, n: int, rows: int) -> None:
 
 def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     """The joint error of fixed and group effects at a result's estimates."""
+    refuse_correlated(
+        fit,
+        "The joint error of fixed and group effects",
+        "Intervals of population means need degrees of freedom: leave df_method='normal' out.",
+    )
     zero = fit.rows.zero_probability
     logit = None if zero is None else np.log(zero) - np.log1p(-zero)
     parameters = dispersion_of(fit)
@@ -150,6 +161,11 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
     Raises:
         UnsupportedModelError: If the dispersion has a formula.
     """
+    refuse_correlated(
+        fit,
+        "A predictive distribution",
+        "Use fit.simulate() for new responses of the rows that were fitted.",
+    )
     if "dispersion" in fit.parts:
         raise UnsupportedModelError(
             "The dispersion of this model has a formula, for which unimix has no predictive distribution yet. Fit it "

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.likelihood.lmm import penalised_least_squares
 from unimix.likelihood.lmm.parameters import factors_of, parameters_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
+ONLY_POPULATION = "Intervals of population means are there: level='population', interval='confidence'."
 STEP = 1e-4
 """Step of the numerical derivatives, relative to an element of a covariance factor."""
 
@@ -44,6 +46,14 @@ def variance_and_df(
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None
+    fixed_only = residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True))
+    if fit.residual_part is not None:
+        if not fixed_only:
+            refuse_correlated(
+                fit, "An interval of a prediction with group effects, or of a new response", ONLY_POPULATION
+            )
+        inference = fixed_inference(fit)
+        return np.einsum("np,pr,nr->n", x, inference.covariance, x), inference.df_of(x)
     design = likelihood_arrays(fit)
     kept = at.columns(integrated)
 
@@ -57,7 +67,7 @@ def variance_and_df(
     variance = error(own, fit.sigma, inference.covariance)
     if kind == "residual":
         return variance, np.full(len(x), float(fit.criteria.df_residual))
-    if residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True)):
+    if fixed_only:
         return variance, inference.df_of(x)
     return variance, _satterthwaite(fit, error, variance if kind == "satterthwaite" else None)
 

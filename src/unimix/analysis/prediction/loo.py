@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws, linear_predictors
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.sampled import engine_draws
 from unimix.likelihood.response import row_log_likelihood
 from unimix.stats.draw_diagnostics import leave_one_out
@@ -24,6 +25,7 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded.
     """
+    refuse_correlated(fit, "The log-likelihood of single rows")
     posterior = engine_draws(fit).posterior
     chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
     draws = coefficient_draws(fit, chains * count)

@@ -51,6 +51,7 @@ def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
         parameters=fit.dispersion_parameters,
         share=None if zero is None else 1.0 - np.asarray(zero),
         effects=tuple(np.asarray(b.modes) for b in fit.random) if effects == "kept" else None,
+        residual=None if fit.residual_part is None else fit.residual_part.covariance,
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from unimix.analysis.robust.clusters import Clusters
 from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.likelihood.glmm.gradient import scores_of_laplace
 from unimix.likelihood.lmm.conditioning import column_scale, relative_factors
 from unimix.stats.cluster_robust import KINDS, Cluster, Kind, Sandwich, of_scores, sandwich
@@ -46,6 +47,7 @@ class Robust:
 
 def robust_part(fit: FittedModel, kind: Kind | None, cluster: Any) -> Robust:
     """Compute cluster-robust standard errors; see :meth:`unimix.FitResult.robust`."""
+    refuse_correlated(fit, "A cluster-robust covariance matrix")
     kind = kind or ("CR2" if fit.family.is_linear else "CR1")
     _check(fit, kind)
     clusters = Clusters.of(fit, cluster)

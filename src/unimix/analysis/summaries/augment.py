@@ -15,6 +15,7 @@ from unimix.analysis.prediction.predict import predict
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.log_density import unit_deviance
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import has_design
 from unimix.fitted.rebuild_design import with_data
 from unimix.likelihood.lmm.weights import counted_rows
@@ -65,6 +66,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
         UnsupportedModelError: If the model has zero inflation or a dispersion formula.
         DataError: If the data are needed and the result does not hold them.
     """
+    refuse_correlated(fit, "The leverage of rows", "Use fit.fitted and fit.residuals().")
     if fit.parts:
         raise UnsupportedModelError(
             f"Weighted residuals and leverages are not defined for a model with {listing(fit.parts)}: fit.augment() "

@@ -18,6 +18,7 @@ from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.null_model import between_and_within
@@ -105,6 +106,11 @@ def effect_sizes(
         The variances are taken as known.
         95% intervals.
     """
+    refuse_correlated(
+        fit,
+        "An effect size in residual standard deviations",
+        "Divide by a standard deviation of your choice.",
+    )
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if kind not in KINDS:

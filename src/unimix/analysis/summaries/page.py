@@ -17,6 +17,7 @@ from unimix.analysis.plot_data.plots import Plots
 from unimix.display import Block, Code, TextTable
 from unimix.errors import UnimixError
 from unimix.fitted.calls import fit_line
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.saving import written
 from unimix.fitted.text import view
 from unimix.pages.document import LIGHTS, PageTable, png, render
@@ -58,6 +59,11 @@ def to_html(fit: FittedModel, path: str | Path | None = None) -> str | Path:
 
 
 def _page(fit: FittedModel) -> str:
+    refuse_correlated(
+        fit,
+        "A page with its checks",
+        "Use fit.summary(), fit.report() and fit.certificate(), which print on their own.",
+    )
     checks = check(fit)
     first, *rest = view(fit)
     sections = [*_sections(rest)]

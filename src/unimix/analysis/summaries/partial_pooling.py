@@ -14,6 +14,7 @@ from unimix.analysis.prediction.draws import MOST_DRAWS, Draws, coefficient_draw
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.likelihood.lmm.weights import row_copies
 from unimix.stats.joint_error import Conditional, predictor_variance
 from unimix.stats.per_level_regressions import Columns, LevelRegressions, all_columns, regressions
@@ -183,6 +184,7 @@ def refuse_parts(fit: FittedModel) -> None:
     Raises:
         UnsupportedModelError: If the model has one of them.
     """
+    refuse_correlated(fit, "Partial pooling")
     if fit.parts:
         parts = listing(
             {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts
@@ -312,6 +314,7 @@ def icc(fit: FittedModel) -> dict[str, float]:
     The variance of random slopes is averaged over rows, as in :func:`.block_variance`. NaN for families whose residual
     variance on the link scale has no simple form.
     """
+    refuse_correlated(fit, "A share of variance")
     design = fit.design()
     residual = row_variance(fit.family, fit.dispersion_parameters)
     copies = row_copies(fit.family, design.weights)

@@ -18,6 +18,7 @@ from unimix.display import Block
 from unimix.distributions.log_density import response_variance
 from unimix.distributions.random_responses import location_of, mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.formatting import text_table, without_noise
 from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
@@ -147,6 +148,7 @@ def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
         Intercept | Subject  1378.179  0.424
         distribution          960.457  0.296
     """
+    refuse_correlated(fit, "R squared")
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if is_sampled(fit):

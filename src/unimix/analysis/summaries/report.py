@@ -119,6 +119,12 @@ def _random(fit: FittedModel) -> str:
         {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}
     )  # sigma of Student's t is a scale, not an SD
     parts += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
+    if (residual := fit.residual_part) is not None:
+        sds = zip(residual.times, residual.sd, strict=True) if len(residual.sd) > 1 else ()
+        parts += [f"residual SD at {time} = {_sized(float(sd))}" for time, sd in sds]
+        own = zip(residual.parameters, residual.estimates, strict=True)
+        named = [f"{name} = {describe.fixed_number(float(v), 3)}" for name, v in own]
+        parts.append(f"residuals {residual.text}: {', '.join(named)}")
     if not parts:
         return ""
     head = "Random part" if fit.random else "Scale"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import UnsupportedModelError
+from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import moment_arrays
 from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import null_model
@@ -76,6 +77,7 @@ def refuse_parts(fit: FittedModel, what: str) -> None:
     Raises:
         UnsupportedModelError: If the model has one of them.
     """
+    refuse_correlated(fit, "A share of variance")
     if fit.parts:
         names = {"zero": "zero inflation (ziformula=)", "dispersion": "a dispersion formula (dispformula=)"}
         parts = " and ".join(names[p] for p in fit.parts)

@@ -87,6 +87,9 @@ def anova(
     if at.sandwich is not None:  # no sums of squares belong to these F
         frame = frame[["num_df", "den_df", "F", "p_value"]]
         return TableResult(frame, heading=f"Type {chosen} F tests, {at.joint_words}")
+    if fit.residual_part is not None:  # the residuals have no one mean square with which others could be compared
+        frame = frame[["num_df", "den_df", "F", "p_value"]]
+        return TableResult(frame, heading=f"Type {chosen} F tests, {df_words(at.method)}")
     mean = frame["F"] * fit.sigma**2
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])

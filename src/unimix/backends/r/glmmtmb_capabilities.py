@@ -48,6 +48,10 @@ CAPABILITIES = Capabilities(
         "Use backend='pls'."
     ),
     zero_inflation=Yes(),
+    residual_covariance=NotYet(
+        "glmmTMB writes correlated residuals as effects of every row, + ar1(0 + time | id) with dispformula = ~ 0; the "
+        "adapter does not do that. Use backend='pls'."
+    ),
     dispersion_formula=Yes("on the log scale"),
 )
 FAMILIES = FamilySheet(_SAME, _SAME, others=_NO_FAMILY)

@@ -83,6 +83,7 @@ CAPABILITIES = Capabilities(
     kenward_roger=Yes("by unimix, or by pbkrtest"),
     structures=_NO_STRUCTURE,
     parts=_NO_PART,
+    residual_covariance=Upstream("lme4 has independent residuals. Use backend='pls'."),
 )
 
 

@@ -40,6 +40,9 @@ CAPABILITIES = Capabilities(
     kenward_roger=Yes("by unimix at statsmodels' estimates"),
     structures=_NO_PART,
     parts=_NO_PART,
+    residual_covariance=Upstream(
+        "statsmodels estimates no correlations of residuals by maximum likelihood. Use backend='pls'."
+    ),
 )
 
 _TWO_ONLY = "statsmodels has mixed models of two generalised families, BinomialBayesMixedGLM and PoissonBayesMixedGLM"

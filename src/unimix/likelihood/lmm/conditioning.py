@@ -41,7 +41,7 @@ class Conditioning:
         shift: Least-squares coefficients b, shape (p,).
         inverse: Matrix R^-1, shape (p, p).
         scale: Residual scale s.
-        blocks: Matrices T^-1 of the blocks, shapes (q, q).
+        blocks: Matrices T^-1 of the blocks, shapes (q, q), and of the covariance of correlated residuals, (T, T).
         log_det: Sum of log |R_jj|.
         n: Number of rows.
         moved: Change of the coefficients of the log dispersion by the unit of the response, or None.
@@ -117,9 +117,17 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     else:
         shift, residual = np.empty(0), design.y
     scale = float(np.sqrt(np.sum((root * residual) ** 2) / design.n_obs))
-    way_back = Conditioning(shift, inverse, scale, columns.turned, columns.log_det, design.n_obs, weight)
+    turned = (*columns.turned, *_residual_turn(design, weight))
+    way_back = Conditioning(shift, inverse, scale, turned, columns.log_det, design.n_obs, weight)
     conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights)
     return conditioned, way_back
+
+
+def _residual_turn(design: Design, weight: float) -> tuple[FloatArray, ...]:
+    """T^-1 of the covariance of the residuals: its ratio to sigma^2 does not depend on the unit of the weights."""
+    if design.residual is None:
+        return ()
+    return (float(np.sqrt(weight)) * np.eye(design.residual.structure.n_times),)
 
 
 @dataclass(frozen=True)
@@ -249,7 +257,7 @@ def without_offset(design: Design) -> Design:
 
 def _no_change(design: Design) -> Conditioning:
     """Identity transformation, for columns that are already well scaled."""
-    blocks = tuple(np.eye(b.q) for b in design.blocks)
+    blocks = (*(np.eye(b.q) for b in design.blocks), *_residual_turn(design, 1.0))
     parts = {
         name: np.eye(part.x.shape[1])
         for name, part in (("zero", design.zero), ("dispersion", design.dispersion))
@@ -311,13 +319,14 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
     log_likelihood = estimates.log_likelihood
     if log_likelihood is not None:
         log_likelihood = float(log_likelihood - way_back.lost(reml=reml))
-    turns = [s * t for t in way_back.blocks]
+    turns = [s * t for t in way_back.blocks[: len(estimates.covariances)]]
     return replace(
         estimates,
         beta=way_back.shift + matrix @ estimates.beta,
         beta_cov=matrix @ estimates.beta_cov @ matrix.T,
         covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
         sigma=way_back.residual * estimates.sigma,
+        residual=None if estimates.residual is None else way_back.residual**2 * estimates.residual,
         modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,

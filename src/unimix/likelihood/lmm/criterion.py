@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.likelihood.lmm.block_diagonal import Residuals, form_grouped
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
 from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.identification import Undetermined, undetermined
@@ -61,7 +62,7 @@ class LinearCriterion:
         """Return the criterion of a design; it is made at the first call and kept with the design.
 
         Args:
-            design: Gaussian design with one residual variance and at least one block of group effects.
+            design: Gaussian design without a formula of the dispersion, with group effects or correlated residuals.
 
         Example:
             >>> import unimix as um
@@ -83,7 +84,7 @@ class LinearCriterion:
             constant = 0.5 * float(np.log(weighted.weights).sum())
             return cls(criterion.way_back, replace(criterion.data, log_weights=criterion.data.log_weights - constant))
         scaled = well_scaled(design)
-        data: Products = scaled.share("reduced data", lambda: form(scaled.rows))
+        data: Products = scaled.share("reduced data", lambda: _reduced(scaled.rows))
         return cls(scaled.way_back, data, scaled.share("linear criterion", _Known))
 
     # -- points ---------------------------------------------------------------------------------
@@ -92,8 +93,9 @@ class LinearCriterion:
         """Evaluate the likelihood at given parameters.
 
         Args:
-            covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
-            sigma: Residual standard deviation.
+            covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular. Where residuals are
+                correlated, the last one is their covariance matrix, shape (T, T).
+            sigma: Residual standard deviation; that at the first time where residuals are correlated.
             reml: Whether to use the restricted likelihood.
         """
         key = _key(covariances, sigma, reml=reml)
@@ -148,9 +150,10 @@ class LinearCriterion:
     def effects(self, at: Evaluation) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
         """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of the group effects."""
         modes, covariances = at.effects
+        turns = self.turns[: len(modes)]
         return (
-            tuple(m @ t.T for m, t in zip(modes, self.turns, strict=True)),
-            tuple(t @ v @ t.T for v, t in zip(covariances, self.turns, strict=True)),
+            tuple(m @ t.T for m, t in zip(modes, turns, strict=True)),
+            tuple(t @ v @ t.T for v, t in zip(covariances, turns, strict=True)),
         )
 
     def undetermined(self, at: Evaluation, design: Design) -> Undetermined | None:
@@ -159,11 +162,14 @@ class LinearCriterion:
 
     @property
     def turns(self) -> tuple[FloatArray, ...]:
-        """Matrices (q, q) that convert each block's effects from well-scaled coordinates to the design's."""
+        """Matrices (q, q) that convert effects, or residuals, of each block to the design's coordinates."""
         return tuple(self.way_back.scale * t for t in self.way_back.blocks)
 
     def covariances(self, factors: Sequence[FloatArray], sigma: float) -> tuple[tuple[FloatArray, ...], float]:
-        """Covariances (q, q) and sigma of the design, from relative factors and sigma in well-scaled coordinates."""
+        """Covariances (q, q) and sigma of the design, from relative factors and sigma in well-scaled coordinates.
+
+        Where residuals are correlated, the last covariance is theirs.
+        """
         turned = [sigma * t @ f for t, f in zip(self.turns, factors, strict=True)]
         return tuple(f @ f.T for f in turned), self.way_back.residual * sigma
 
@@ -244,6 +250,15 @@ class LinearCriterion:
         """Return the best known maximum, the highest result of this and all earlier searches."""
         self.search(points, reml=reml)
         return self._known.best[reml]
+
+
+def _reduced(design: Design) -> Products:
+    """Reduce the data of a design in well-scaled coordinates."""
+    block = design.residual
+    if block is None:
+        return form(design)
+    residuals = Residuals(block.codes, block.times, block.structure.n_times, block.independent)
+    return form_grouped(design, residuals, block.structure.relative)
 
 
 def _key(matrices: Sequence[FloatArray], sigma: float, *, reml: bool) -> bytes:

@@ -150,11 +150,20 @@ def undetermined(directions: FlatDirections, design: Design, way_back: Condition
     """
     if not len(directions.covariances):
         return None
-    names = [*(name for b in design.blocks for name in _names(b)), "the residual variance"]
-    turns = [way_back.scale * t for t in way_back.blocks]
+    names = [name for b in design.blocks for name in _names(b)]
+    units = [_units(b) for b in design.blocks]
+    turns = [way_back.scale * t for t in way_back.blocks[: len(design.blocks)]]
+    turned = [_turned(directions.covariances, design.blocks, turns)]
+    if design.residual is not None:
+        # The parameters of correlated residuals are relative to sigma, and have no unit.
+        structure = design.residual.structure
+        names += structure.relative.names(structure.labels, "residual")
+        units.append(np.ones(structure.n_parameters))
+        turned.append(directions.covariances[:, -1 - structure.n_parameters : -1])
+    names.append("the residual variance")
     residual = way_back.residual**2 * directions.covariances[:, -1]
-    size = np.append(np.concatenate([_units(b) for b in design.blocks]), 1.0)  # sd * unit has the response's unit
-    relative = np.column_stack([_turned(directions.covariances, design.blocks, turns), residual]) * size
+    size = np.append(np.concatenate(units), 1.0)  # sd * unit has the response's unit
+    relative = np.column_stack([*turned, residual]) * size
     involved = np.abs(relative).max(axis=0) > UNCHANGED * np.abs(relative).max()
     used = np.flatnonzero(involved)
     # Combinations that do not change along any direction: the orthogonal complement
@@ -208,7 +217,7 @@ def _units(block: RandomBlock) -> FloatArray:
 
 def _turned(directions: FloatArray, blocks: Sequence[RandomBlock], turns: Sequence[FloatArray]) -> FloatArray:
     """Changes of the covariance parameters in the design's coordinates, shape (r, c): T dCov T'."""
-    turned, at = [], 0
+    turned, at = [directions[:, :0]], 0
     for block, t in zip(blocks, turns, strict=True):
         own = directions[:, at : at + block.n_parameters]
         at += block.n_parameters

@@ -100,6 +100,7 @@ def form(design: Design) -> Products:
     Args:
         design: Gaussian design without an offset (subtract it first), with X of full rank and at least one block.
     """
+    design.require_one_residual()
     root = None if design.weights is None else np.sqrt(design.weights)
     right = np.column_stack([design.x, design.y])
     right = right if root is None else root[:, None] * right

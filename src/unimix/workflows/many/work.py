@@ -90,7 +90,7 @@ class DataSet:
         If a formula calls a registered function, which may have changed, a digest of the resulting design is added.
         """
         REGISTERED.update(self.functions)
-        parts = f"{self.arguments.ziformula} {self.arguments.dispformula}"
+        parts = f"{self.arguments.ziformula} {self.arguments.dispformula} {self.arguments.residual}"
         called = {f: any(f"{name}(" in f"{f} {parts}" for name in self.functions) for f in self.formulas}
         try:
             content = digest_data(self.data())

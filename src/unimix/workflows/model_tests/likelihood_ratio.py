@@ -188,8 +188,10 @@ def ranova(fit: FitResult) -> TableResult:
     design = likelihood_arrays(fit)
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
-    if design.is_structured:
-        raise UnsupportedModelError("ranova tests terms with unstructured covariances only.")
+    if design.is_structured or design.residual is not None:
+        raise UnsupportedModelError(
+            "ranova tests terms with unstructured covariances only, beside independent residuals."
+        )
     rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
     log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
     notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]

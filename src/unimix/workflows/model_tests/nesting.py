@@ -218,6 +218,12 @@ def step_between(larger: FitResult, smaller: FitResult) -> Step:
         DataError: If it cannot be shown that the smaller model is nested in the larger one.
     """
     big, small = likelihood_arrays(larger), likelihood_arrays(smaller)
+    structures = [None if d.residual is None else (d.residual.text, d.residual.structure) for d in (big, small)]
+    if structures[0] != structures[1]:
+        raise DataError(
+            f"{model_text(smaller)} and {model_text(larger)} differ in the covariance of their residuals, and whether "
+            "one is nested in the other is not known. um.compare_ic compares them."
+        )
     df = larger.criteria.n_parameters - smaller.criteria.n_parameters
     if df <= 0 or not _nested(big, small):
         equal = " (as many parameters)" if df <= 0 else ""
