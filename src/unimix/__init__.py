@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.compare import compare
     from unimix.workflows.comparison.comparison import Comparison
     from unimix.workflows.comparison.verdicts import Tolerances
+    from unimix.workflows.imputation.fit_imputed import fit_imputed
+    from unimix.workflows.imputation.imputed_fit import ImputedFit
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
     from unimix.workflows.model_tests.bayes_factor import BayesFactor, bayes_factor
@@ -84,6 +86,8 @@ _HOMES = {
         "UnimixError", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError", "FitError",
         "FormulaError", "LimitError", "OptionError", "UnknownBackendError", "UnsupportedModelError", "WorkerError",
     ),
+    "unimix.workflows.imputation.fit_imputed": ("fit_imputed",),
+    "unimix.workflows.imputation.imputed_fit": ("ImputedFit",),
     "unimix.workflows.many.fits": ("ManyFits", "read_many"),
     "unimix.workflows.many.run": ("fit_many",),
     "unimix.design.evaluate": ("register_function",),
@@ -108,6 +112,7 @@ __all__ = [
     "FitError",
     "FitResult",
     "FormulaError",
+    "ImputedFit",
     "LimitError",
     "ManyFits",
     "ModelTable",
@@ -138,6 +143,7 @@ __all__ = [
     "explain",
     "families",
     "fit",
+    "fit_imputed",
     "fit_many",
     "list_datasets",
     "load_dataset",
