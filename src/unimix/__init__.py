@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.compare import compare
     from unimix.workflows.comparison.comparison import Comparison
     from unimix.workflows.comparison.verdicts import Tolerances
+    from unimix.workflows.design_power import design_power
     from unimix.workflows.imputation.fit_imputed import fit_imputed
     from unimix.workflows.imputation.imputed_fit import ImputedFit
     from unimix.workflows.many.fits import ManyFits, read_many
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
+    "unimix.workflows.design_power": ("design_power",),
     "unimix.workflows.prior_predictive": ("prior_predictive", "PriorPredictive"),
     "unimix.estimation.refit": ("refit",),
     "unimix.estimation.reduce": ("reduce",),
@@ -138,6 +140,7 @@ __all__ = [
     "compare_ic",
     "compare_loo",
     "cross_validate",
+    "design_power",
     "doctor",
     "drop1",
     "explain",

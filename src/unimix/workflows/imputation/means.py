@@ -49,14 +49,19 @@ class RowsOfAll(PopulationRows):
         return made[0]
 
 
-def common_values(fits: Sequence[FitResult], at: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values of the grid's numeric predictors: those asked for, and else means over all rows and imputations."""
+def common_values(fits: Sequence[FitResult], at: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """Values of the grid's numeric predictors: those asked for, and else means over all rows and imputations.
+
+    Returns:
+        The values by name, and the names of the predictors whose means differ between imputations.
+    """
     first = fits[0]
     design = support_arrays(first)
     factors = Predictors.of(first, design).levels
     names = [n for n in first.model.encoding.predictors if n in design.columns and n not in factors]
-    means = {n: float(np.mean([column_mean(fit, n) for fit in fits])) for n in names if n not in (at or {})}
-    return {**means, **(at or {})}
+    each = {n: [column_mean(fit, n) for fit in fits] for n in names if n not in (at or {})}
+    means = {n: float(np.mean(values)) for n, values in each.items()}
+    return {**means, **(at or {})}, [n for n, values in each.items() if np.ptp(values) > 0]
 
 
 def pooled_means(
@@ -73,7 +78,7 @@ def pooled_means(
         asked: Values of predictors that the user gave.
         make: Function that makes the means of one fit at given values of the predictors.
     """
-    values = common_values(fits, asked)
+    values, varying = common_values(fits, asked)
     each = [make(fit, values) for fit in fits]
     first = each[0]
     if any(not one.levels.equals(first.levels) for one in each[1:]):
@@ -84,7 +89,7 @@ def pooled_means(
     functions = inference.functions(stacked([one.functions.weights for one in each]))
     empty, whole = np.any([one._empty for one in each], axis=0), [one._whole for one in each]
     rows = RowsOfAll([one._rows for one in each], [part.shape[1] for part in whole])
-    averaged = sorted(set(values) - set(asked or {}) - set(first.levels))
+    averaged = [n for n in varying if n not in first.levels]
     note = f"Means of {', '.join(averaged)} are over all imputations." if averaged else ""
     means = replace(
         first,
