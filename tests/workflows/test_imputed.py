@@ -191,6 +191,13 @@ def test_predictions_pool_the_linear_predictors(mixed):
     close(population["lower"].iloc[1], means.loc[2, "lower"], 1e-8)
 
 
+def test_rows_in_another_order_have_no_pooled_predictions(frames, mixed):
+    turned = um.fit_imputed(MIXED, [*frames[:-1], frames[-1].iloc[::-1]])
+    close(turned.fixed_effects["estimate"], mixed.fixed_effects["estimate"], 1e-6)
+    with pytest.raises(DataError, match="another order"):
+        turned.predict()
+
+
 def test_a_generalised_model_is_pooled_on_the_link_scale(frames):
     counts = [frame.assign(n=np.floor(np.exp(frame["y"] / 2)).clip(0, 20)) for frame in frames[:3]]
     imputed = um.fit_imputed("n ~ x + f + (1 | g)", counts, family="poisson")

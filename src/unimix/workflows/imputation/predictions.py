@@ -38,11 +38,9 @@ def pooled_predictions(
     first = fits[0]
     _check(first, new_levels, kind, interval)
     chosen = included(first, level)
+    if newdata is None:
+        _check_rows(fits)
     each = [_of_one(fit, newdata, chosen, new_levels, prediction=interval == "prediction") for fit in fits]
-    if len({one.shape for one in each}) > 1:
-        raise DataError(
-            "The imputed data sets have different rows, so that their rows have no pooled predictions: give newdata=."
-        )
     stack = np.stack(each)  # (m, n, 3): linear predictor, its error variance, degrees of freedom
     found = pool(stack[:, :, 0], stack[:, :, 1], stack[:, :, 2])
     response = kind != "link" and (first.family.link != "identity" or kind == "response")
@@ -88,6 +86,17 @@ def _check(first: FitResult, new_levels: str, kind: str | None, interval: str | 
         raise UnsupportedModelError(
             f"Predictions of a model with a part for {' and '.join(first.parts)} are not pooled. Those of each fit are "
             "[fit.predict(...) for fit in imputed.fits]."
+        )
+
+
+def _check_rows(fits: Sequence[FitResult]) -> None:
+    """Refuse fits whose rows belong to other groups, in another order or number."""
+    groups = [[np.array(b.levels, dtype=object)[b.codes] for b in fit.design().blocks] for fit in fits]
+    alike = [all(np.array_equal(a, b) for a, b in zip(groups[0], other, strict=True)) for other in groups]
+    if not all(alike) or len({fit.n_obs for fit in fits}) > 1:
+        raise DataError(
+            "The imputed data sets have different rows, or another order of them, so that their own rows have no "
+            "pooled predictions: give newdata=, or bring them to one order."
         )
 
 
