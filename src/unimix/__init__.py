@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.compare import compare
     from unimix.workflows.comparison.comparison import Comparison
     from unimix.workflows.comparison.verdicts import Tolerances
+    from unimix.workflows.design_power import design_power
+    from unimix.workflows.imputation.fit_imputed import fit_imputed
+    from unimix.workflows.imputation.imputed_fit import ImputedFit
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
     from unimix.workflows.model_tests.bayes_factor import BayesFactor, bayes_factor
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
+    "unimix.workflows.design_power": ("design_power",),
     "unimix.workflows.prior_predictive": ("prior_predictive", "PriorPredictive"),
     "unimix.estimation.refit": ("refit",),
     "unimix.estimation.reduce": ("reduce",),
@@ -84,6 +88,8 @@ _HOMES = {
         "UnimixError", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError", "FitError",
         "FormulaError", "LimitError", "OptionError", "UnknownBackendError", "UnsupportedModelError", "WorkerError",
     ),
+    "unimix.workflows.imputation.fit_imputed": ("fit_imputed",),
+    "unimix.workflows.imputation.imputed_fit": ("ImputedFit",),
     "unimix.workflows.many.fits": ("ManyFits", "read_many"),
     "unimix.workflows.many.run": ("fit_many",),
     "unimix.design.evaluate": ("register_function",),
@@ -108,6 +114,7 @@ __all__ = [
     "FitError",
     "FitResult",
     "FormulaError",
+    "ImputedFit",
     "LimitError",
     "ManyFits",
     "ModelTable",
@@ -133,11 +140,13 @@ __all__ = [
     "compare_ic",
     "compare_loo",
     "cross_validate",
+    "design_power",
     "doctor",
     "drop1",
     "explain",
     "families",
     "fit",
+    "fit_imputed",
     "fit_many",
     "list_datasets",
     "load_dataset",

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import unimix as um
+from unimix.errors import OptionError
 from unimix.stats.compact_letters import compact_letters
+from unimix.stats.multiplicity import critical_value, dunnett_probability
 
 R: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "contrasts_r.json").read_text())
 KINDS = ("revpairwise", "trt.vs.ctrlk", "eff", "del.eff", "consec", "mean_chg", "helmert")
@@ -93,3 +95,21 @@ def test_what_is_no_contrast_is_refused(crossed: um.FitResult) -> None:
     with pytest.raises(um.OptionError, match="choose pairwise, revpairwise, reference"):
         crossed.contrasts("Cu", "treat")
     assert "within a level of Evit" in str(means.contrasts(simple="Cu"))
+
+
+def test_dunnettx_is_the_approximation_of_emmeans() -> None:
+    """Printed by emmeans 1.8.4: ``emmeans:::.pdunnx(c(0.5, 2, 3.5), 3, 20)``, ``.pdunnx(2.2, 4, Inf)``."""
+    found = [dunnett_probability(t, 3, 20.0) for t in (0.5, 2.0, 3.5)]
+    np.testing.assert_allclose(found, [0.1031722, 0.8521088, 0.9936811], atol=1e-6)
+    assert dunnett_probability(2.2, 4, np.inf) == pytest.approx(0.9059928, abs=1e-6)
+    reach = critical_value("dunnettx", 0.95, 20.0, np.eye(3), 4)
+    assert dunnett_probability(reach, 3, 20.0) == pytest.approx(0.95, abs=1e-9)
+
+
+def test_dunnettx_is_near_the_exact_test_and_for_references_only(crossed: um.FitResult) -> None:
+    exact = crossed.contrasts("Cu", "reference", adjust="mvt").table
+    near = crossed.contrasts("Cu", "reference", adjust="dunnettx").table
+    np.testing.assert_allclose(near["p_value"], exact["p_value"], atol=0.02)  # for two comparisons, as documented
+    np.testing.assert_allclose(near["upper"], exact["upper"], rtol=0.05)
+    with pytest.raises(OptionError, match="comparisons with a reference"):
+        crossed.contrasts("Cu", adjust="dunnettx")

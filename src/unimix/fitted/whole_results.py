@@ -76,6 +76,11 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
         >>> loaded == fit, loaded.posterior.posterior["fixed"].equals(fit.posterior.posterior["fixed"])
         (True, True)
     """
+    return write_archive(path, members_of(fit, data=data))
+
+
+def members_of(fit: FittedModel, *, data: bool) -> dict[str, str | npt.NDArray[Any]]:
+    """The texts and arrays of a result's file by name; see :func:`save`."""
     members: dict[str, str | npt.NDArray[Any]] = {RESULT: fit.to_json()}
     if fit._unsaved.posterior is not None:
         described, arrays = pack_draws(fit._unsaved.posterior)
@@ -94,7 +99,7 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
                 members[member] = as_exact(column)
                 columns[name] = SavedColumn(values=member)
         members[DATA] = SavedData(columns=columns).model_dump_json()
-    return write_archive(path, members)
+    return members
 
 
 def load(cls: type[Model], path: str | Path) -> Model:
@@ -108,7 +113,20 @@ def load(cls: type[Model], path: str | Path) -> Model:
         OptionError: If ``path`` is not a path.
         DataError: If there is no such file, or it is damaged, was changed, or has another version.
     """
-    members = read_archive(path, WHAT)
+    return from_members(cls, read_archive(path, WHAT), path)
+
+
+def from_members(cls: type[Model], members: Mapping[str, bytes], path: str | Path) -> Model:
+    """The result in the members of a file; see :func:`load`.
+
+    Args:
+        cls: Class of the result.
+        members: Contents of the members by name.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If the members are damaged, were changed, or have another version.
+    """
     try:
         if RESULT not in members:
             raise ValueError(f"it has no {RESULT}")
@@ -157,4 +175,4 @@ def _columns(table: SavedData, members: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["load", "save"]
+__all__ = ["from_members", "load", "members_of", "save"]

@@ -11,7 +11,7 @@ from unimix.stats.multivariate_t import largest_p_values, largest_quantile, sing
 
 FloatArray = npt.NDArray[np.float64]
 
-METHODS = ("none", "tukey", "sidak", "bonferroni", "holm", "fdr", "mvt")
+METHODS = ("none", "tukey", "sidak", "bonferroni", "holm", "fdr", "mvt", "dunnettx")
 LARGE = 1e6
 """Degrees of freedom above which a t distribution counts as normal."""
 MANY = 20
@@ -27,7 +27,7 @@ def adjusted_p_values(
         method: One of :data:`METHODS`: tukey (studentized range; for pairwise differences of ``family`` means), sidak,
             bonferroni, holm (Holm 1979, Scand. J. Stat. 6:65), fdr (Benjamini & Hochberg 1995, J. R. Stat. Soc. B
             57:289), mvt (the multivariate t distribution of the statistics: Hothorn, Bretz & Westfall 2008, Biom. J.
-            50:346).
+            50:346), dunnettx (:func:`dunnett_probability`).
         statistic: Statistics t or z, shape (m,).
         df: Degrees of freedom, shape (m,); infinite for z.
         correlation: Correlation matrix of the estimates, shape (m, m).
@@ -48,6 +48,9 @@ def adjusted_p_values(
             return p
         case "mvt":
             return largest_p_values(statistic, df, correlation)
+        case "dunnettx" if len(size) > 1:
+            below = [dunnett_probability(float(t), len(size), float(d)) for t, d in zip(size, df, strict=True)]
+            return np.asarray(np.clip(1 - np.array(below), plain, 1.0))
         case _:
             return adjusted_by_size(method, plain)
 
@@ -97,9 +100,31 @@ def critical_value(method: str, level: float, df: float, correlation: FloatArray
             level = 1 - (1 - level) / m
         case "mvt":
             return largest_quantile(level, df, correlation)
+        case "dunnettx" if m > 1:
+            most = single_quantile(1 - (1 - level) / m, df)  # Bonferroni's is larger than any
+            least = single_quantile(level, df)
+            return float(scipy.optimize.brentq(lambda t: dunnett_probability(t, m, df) - level, least, most + 1e-3))
         case _:
             pass
     return single_quantile(level, df)
+
+
+def dunnett_probability(size: float, m: int, df: float) -> float:
+    """Approximate probability that none of m comparisons of equal groups with one of them exceeds ``size``.
+
+    It lies between those of m independent comparisons and of the pairwise differences of as many means as have m of
+    them, (1 + sqrt(1 + 8 m)) / 2, with the weights 1 / m and (m - 1) / m. Source: R's emmeans, ``adjust = "dunnettx"``;
+    the multivariate t distribution (mvt) is exact, also for groups of different sizes.
+
+    Args:
+        size: Absolute value of the statistics.
+        m: Number of comparisons.
+        df: Degrees of freedom; infinite for z.
+    """
+    means = (1 + np.sqrt(1 + 8 * m)) / 2
+    tukey = float(scipy.stats.studentized_range.cdf(np.sqrt(2) * size, means, min(df, LARGE)))
+    single = 1 - float(tail_probability(np.array([size]), np.array([df]), "two-sided")[0])
+    return (m - 1) / m * tukey + single**m / m
 
 
 def _pairwise_correlation(family: int) -> FloatArray:

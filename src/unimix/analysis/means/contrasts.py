@@ -55,6 +55,8 @@ def adjustment(adjust: str | None, method: str) -> str:
         raise OptionError(f"adjust={adjust!r}: choose {listing(METHODS)}.{did_you_mean(chosen, METHODS)}")
     if chosen == "tukey" and method not in ("pairwise", "revpairwise"):
         raise OptionError("adjust='tukey' is for pairwise contrasts: choose 'sidak', 'holm' or 'mvt' for others.")
+    if chosen == "dunnettx" and method != "reference":
+        raise OptionError("adjust='dunnettx' is for comparisons with a reference: choose 'sidak' or 'mvt' for others.")
     return chosen
 
 

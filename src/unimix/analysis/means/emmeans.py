@@ -336,8 +336,8 @@ def contrasts(
             logit link, and turns a transformed response such as ``log(y)`` back, as in :meth:`emmeans`.
         bias_adjust: Whether differences are of means of a response that is turned back, as in :meth:`emmeans`.
         average: groups for contrasts of means over all groups of the population, as in :meth:`emmeans`.
-        adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
-            pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
+        adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr, mvt or dunnettx. None takes
+            tukey for pairwise, mvt for reference and consecutive, fdr for effects, and none for others.
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
         interaction: Contrasts of contrasts instead: a method for all factors of ``specs``, or one for each.
         scores: Scores of the means for poly, if their steps are not equal.

@@ -135,9 +135,9 @@ class MarginalMeans(TableResult):
                 polynomials, up to the fourth degree, by the smallest whole numbers); or weights by name,
                 ``{"low - rest": [1, -0.5, -0.5]}``. emmeans' trt.vs.ctrl, trt.vs.ctrlk, consec and eff are understood.
             adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
-                bonferroni, holm, fdr, mvt (multivariate t). None takes tukey for pairwise, mvt for reference (Dunnett's
-                test) and consecutive, fdr for effects, and none for others, as in R's emmeans. holm and fdr adjust p
-                values only, and are given with Bonferroni's intervals.
+                bonferroni, holm, fdr, mvt (multivariate t), dunnettx (reference only; emmeans' approximation of mvt).
+                None takes tukey for pairwise, mvt for reference (Dunnett's test) and consecutive, fdr for effects, and
+                none for others. holm and fdr adjust p values only, and are given with Bonferroni's intervals.
             reference: Level that ``method="reference"`` compares the others with; None takes the first.
             interaction: Contrasts of contrasts instead: a method for all factors, or one for each, such as
                 ``["pairwise", "consecutive"]``; without adjustment, if none is given.

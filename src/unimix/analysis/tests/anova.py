@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.linear_functions import ENDLESS, fixed_inference
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.criterion import moment_arrays, support_arrays
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
+NO_TERMS = "The model has no terms to test except the intercept."
 
 
 def anova(
@@ -68,15 +69,12 @@ def anova(
         )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
-    terms = terms_of(fit, support_arrays(fit))
-    if not terms.names:
-        empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
-        return TableResult(empty, ["The model has no terms to test except the intercept."])
     at = fixed_inference(fit, df_method)
-    weights = _only_term(terms, moment_arrays(fit).x)
-    if weights is None:
-        weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
-    rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
+    names, weights = term_hypotheses(fit, at, chosen)
+    if not names:
+        empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
+        return TableResult(empty, [NO_TERMS])
+    rows = {name: at.joint_test(w) for name, w in zip(names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
     notes = [ENDLESS] if frame["p_value"].isna().any() else []
@@ -95,6 +93,24 @@ def anova(
     frame.insert(0, "sum_sq", mean * frame["num_df"])
     frame = frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
     return TableResult(frame, heading=f"Type {chosen} F tests, {df_words(at.method)}")
+
+
+def term_hypotheses(fit: FittedModel, at: FixedInference, chosen: str) -> tuple[tuple[str, ...], list[FloatArray]]:
+    """Names of the terms of the fixed part, and their hypotheses L beta = 0, shapes (m, p).
+
+    Args:
+        fit: The result.
+        at: Its fixed effects, prepared for inference.
+        chosen: Type of the tests: III or II.
+
+    Raises:
+        DataError: If a term is aliased with others, so that the test is not defined.
+    """
+    terms = terms_of(fit, support_arrays(fit))
+    weights = _only_term(terms, moment_arrays(fit).x) if terms.names else []
+    if weights is None:
+        weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
+    return terms.names, weights
 
 
 def term_weights(fit: FittedModel, name: str) -> FloatArray:

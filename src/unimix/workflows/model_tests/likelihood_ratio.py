@@ -23,6 +23,8 @@ from unimix.foreign_names import suggests_names
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.result import FitResult
 from unimix.stats.draw_diagnostics import compare_left_out
+from unimix.workflows.imputation.imputed_fit import ImputedFit
+from unimix.workflows.imputation.likelihood_ratio import pooled_ratio
 from unimix.workflows.model_tests.nesting import (
     by_one_criterion,
     inside,
@@ -41,7 +43,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @suggests_names
-def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
+def anova(*fits: FitResult | ImputedFit, names: Sequence[str] | None = None) -> TableResult:
     """Likelihood-ratio tests of nested models, each against the next smaller one.
 
     REML fits whose fixed parts differ are refitted by ML, and a note says so; fits with the same fixed part are
@@ -50,7 +52,9 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
     Biometrics 50:1171).
 
     Args:
-        fits: Two or more results of the same rows, by engines that maximise a likelihood, in any order.
+        fits: Two or more results of the same rows, by engines that maximise a likelihood, in any order; or of
+            :func:`fit_imputed`, whose likelihood ratios are pooled (D3; Meng & Rubin 1992, Biometrika 79:103-111), with
+            the columns n_parameters, F, num_df, den_df, p_value and riv (relative increase in variance).
         names: Names of the models in the table; their formulas, if left out.
 
     Returns:
@@ -74,6 +78,14 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
         slopes                 6  1755.63  1774.79       -871.8141   1743.63  42.84   2   <0.001
         p values of one variance more: the mixture of chi-squared distributions on the boundary.
     """
+    if fits and all(isinstance(f, ImputedFit) for f in fits):
+        return _pooled([f for f in fits if isinstance(f, ImputedFit)], names)
+    single = [f for f in fits if isinstance(f, FitResult)]
+    return _of_results(single if len(single) == len(fits) else (), names)
+
+
+def _of_results(fits: Sequence[FitResult], names: Sequence[str] | None) -> TableResult:
+    """Likelihood-ratio tests of single results."""
     several(fits, "anova")
     likelihoods(fits, "anova")
     same_response(fits, families=True)
@@ -88,6 +100,20 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index([labels[i] for i in order], name="model"))
     return TableResult(table, tuple(dict.fromkeys(notes)), "Likelihood-ratio tests, each model against the one before")
+
+
+def _pooled(imputed: Sequence[ImputedFit], names: Sequence[str] | None) -> TableResult:
+    """Pooled likelihood-ratio tests (D3) of models of the same imputed data sets."""
+    firsts = [one.fits[0] for one in imputed]
+    several(firsts, "anova")
+    order = sorted(range(len(firsts)), key=lambda i: firsts[i].criteria.n_parameters)
+    labels, notes, rows = labels_of(firsts, names), list[str](), list[dict[str, float]]()
+    for i, k in enumerate(order):
+        row = {"n_parameters": float(firsts[k].criteria.n_parameters)}
+        rows.append(row | (pooled_ratio(imputed[k].fits, imputed[order[i - 1]].fits, notes) if i else {}))
+    table = pd.DataFrame(rows, index=pd.Index([labels[k] for k in order], name="model"))
+    heading = f"Likelihood-ratio tests pooled over {imputed[0].m} imputations (D3), each model against the one before"
+    return TableResult(table, tuple(dict.fromkeys(notes)), heading)
 
 
 def _line(fit: FitResult) -> dict[str, float]:

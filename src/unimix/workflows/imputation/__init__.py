@@ -1,0 +1,1 @@
+"""One model of several imputed data sets, and its answers pooled by Rubin's rules."""
