@@ -17,6 +17,7 @@ from unimix.analysis.checks import check as checks
 from unimix.analysis.checks import collinearity as collinear
 from unimix.analysis.checks import dispersion
 from unimix.analysis.checks import influence as influences
+from unimix.analysis.checks import simulated_residuals as quantile_residuals
 from unimix.analysis.comparisons import comparisons as changes
 from unimix.analysis.comparisons import marginaleffects
 from unimix.analysis.intervals import bootstrap as bootstraps
@@ -194,6 +195,7 @@ class FitResult(Printed, FittedModel):
     influence = influences.influence
     overdispersion = dispersion.overdispersion
     check_zeros = dispersion.check_zeros
+    simulated_residuals = quantile_residuals.simulated_residuals
 
     # pictures: fit.plot.groups(), .shrinkage(), .caterpillar(), .diagnostics() and others
     plot = Accessor(Plots)
@@ -268,6 +270,7 @@ class RobustFit(FitResult):
         influence = _of_the_model("influence")
         overdispersion = _of_the_model("overdispersion")
         check_zeros = _of_the_model("check_zeros")
+        simulated_residuals = _of_the_model("simulated_residuals")
         to_json = _of_the_model("to_json")
         posterior = property(_of_the_model("posterior"))
         plot = property(_of_the_model("plot"))
