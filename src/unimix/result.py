@@ -38,6 +38,7 @@ from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
 from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
+from unimix.analysis.tests import drop_terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
 from unimix.errors import OptionError, UnimixError
@@ -115,6 +116,7 @@ class FitResult(Printed, FittedModel):
     comparisons = changes.comparisons
     to_marginaleffects = marginaleffects.to_marginaleffects
     anova = terms.anova
+    drop1 = drop_terms.drop1
     hypotheses = hypothesis_tests.hypotheses
 
     def robust(
@@ -255,6 +257,7 @@ class RobustFit(FitResult):
         robust = _of_the_model("robust")
         to_marginaleffects = _of_the_model("to_marginaleffects")
         bootstrap = _of_the_model("bootstrap")
+        drop1 = _of_the_model("drop1")
         augment = _of_the_model("augment")
         draws = _of_the_model("draws")
         posterior_predictive = _of_the_model("posterior_predictive")
