@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from unimix.workflows.prior_predictive import PriorPredictive, prior_predictive
     from unimix.workflows.recommend import Recommendation, recommend
     from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
+    from unimix.workflows.simplify import Simplification, simplify
     from unimix.workflows.tables.model import ModelTable
     from unimix.workflows.tables.table import table
     from unimix.workflows.validation.crossvalidation import CrossValidation
@@ -72,6 +73,7 @@ _HOMES = {
     "unimix.workflows.validation.run": ("cross_validate",),
     "unimix.workflows.pooling": ("pooling", "Pooling"),
     "unimix.workflows.recommend": ("Recommendation", "recommend"),
+    "unimix.workflows.simplify": ("Simplification", "simplify"),
     "unimix.api": ("fit", "explain"),
     "unimix.workflows.comparison.compare": ("compare",),
     "unimix.workflows.all_fit": ("all_fit", "AllFit"),
@@ -117,6 +119,7 @@ __all__ = [
     "PriorPredictive",
     "Recommendation",
     "Reduced",
+    "Simplification",
     "TableResult",
     "Tolerances",
     "UnimixError",
@@ -153,6 +156,7 @@ __all__ = [
     "refit",
     "register_accessor",
     "register_function",
+    "simplify",
     "table",
 ]  # fmt: skip
 

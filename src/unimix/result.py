@@ -36,6 +36,7 @@ from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
 from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
+from unimix.analysis.summaries import random_pca as components
 from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import drop_terms
@@ -186,6 +187,7 @@ class FitResult(Printed, FittedModel):
     # summaries
     r2 = variance.r2
     icc = variance.icc
+    random_pca = components.random_pca
     effect_sizes = sizes.effect_sizes
     report = reporting.report
     to_html = pages.to_html

@@ -99,11 +99,10 @@ def drop1(
         pairs = _pairs(fit, terms, random=random)
         rows, notes = {}, []
         for name, whole, less in pairs:
-            found = bootstrap_test(less, whole, n, seed=seed, n_jobs=n_jobs, progress=progress)
-            table = found.table
-            used = int(np.isfinite(found.replicates).sum())
+            made = bootstrap_test(less, whole, n, seed=seed, n_jobs=n_jobs, progress=progress)
+            table, used = made.table, int(np.isfinite(made.replicates).sum())
             rows[name] = (*table.loc["bootstrap", ["statistic", "p_value"]], table.loc["chi-squared", "p_value"], used)
-            notes += [f"Without {name}: {note}" for note in found.notes]
+            notes += [f"Without {name}: {note}" for note in made.notes]
         columns = ["statistic", "p_value", "p_value_chisq", "n"]
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("left out")
         return TableResult(frame, tuple(dict.fromkeys(notes)), "Parametric bootstrap tests of the terms")
