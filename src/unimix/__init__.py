@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from unimix.workflows.power import Power, power
     from unimix.workflows.prior_predictive import PriorPredictive, prior_predictive
     from unimix.workflows.recommend import Recommendation, recommend
-    from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
     from unimix.workflows.simplify import Simplification, simplify
+    from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
     from unimix.workflows.tables.model import ModelTable
     from unimix.workflows.tables.table import table
     from unimix.workflows.validation.crossvalidation import CrossValidation

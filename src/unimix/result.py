@@ -19,6 +19,7 @@ from unimix.analysis.checks import dispersion
 from unimix.analysis.checks import influence as influences
 from unimix.analysis.checks import simulated_residuals as quantile_residuals
 from unimix.analysis.comparisons import comparisons as changes
+from unimix.analysis.comparisons import johnson_neyman as regions
 from unimix.analysis.comparisons import marginaleffects
 from unimix.analysis.intervals import bootstrap as bootstraps
 from unimix.analysis.intervals import confint as intervals
@@ -113,6 +114,7 @@ class FitResult(Printed, FittedModel):
     # means, comparisons and tests
     emmeans = means.emmeans
     slopes = means.slopes
+    johnson_neyman = regions.johnson_neyman
     contrasts = means.contrasts
     comparisons = changes.comparisons
     to_marginaleffects = marginaleffects.to_marginaleffects

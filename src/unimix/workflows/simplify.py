@@ -210,8 +210,8 @@ def simplify(
     faults = _faults(rule, alpha, keep)
     if engines and engines[0].info.samples:
         faults.append(
-            f"backend={engines[0].info.name!r} samples a posterior, which has no likelihood-ratio test. Its priors keep "
-            "variances from zero, so that the random part needs no simplification."
+            f"backend={engines[0].info.name!r} samples a posterior, which has no likelihood-ratio test. Its priors "
+            "keep variances from zero, so that the random part needs no simplification."
         )
     read = FitArguments.read(simplify, formula, data, arguments, faults=faults, errors=errors)
     engine = engines[0]
