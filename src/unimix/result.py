@@ -35,6 +35,7 @@ from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
+from unimix.analysis.summaries import level_means as levels
 from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
 from unimix.analysis.summaries import random_pca as components
@@ -190,6 +191,7 @@ class FitResult(Printed, FittedModel):
     r2 = variance.r2
     icc = variance.icc
     random_pca = components.random_pca
+    level_means = levels.level_means
     effect_sizes = sizes.effect_sizes
     report = reporting.report
     to_html = pages.to_html
@@ -269,6 +271,7 @@ class RobustFit(FitResult):
         model_graph = _of_the_model("model_graph")
         simulate = _of_the_model("simulate")
         loo = _of_the_model("loo")
+        level_means = _of_the_model("level_means")
         effect_sizes = _of_the_model("effect_sizes")
         report = _of_the_model("report")
         certificate = _of_the_model("certificate")
