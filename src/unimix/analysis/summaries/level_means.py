@@ -34,8 +34,8 @@ def level_means(
 
     All means of a level are averages over the level's own rows, so that they differ in what they borrow and not in the
     rows they stand for: ``raw`` is the mean of its responses (no pooling), ``population`` that of the expected
-    responses by the fixed effects alone, and ``partial`` that of the expected responses with the group effects. Averages
-    weigh rows by their numbers of trials or weights.
+    responses by the fixed effects alone, and ``partial`` that of the expected responses with the group effects.
+    Averages weigh rows by their numbers of trials or weights.
 
     Args:
         group: Name of the grouping factor; optional if the model has only one.
