@@ -83,7 +83,7 @@ class _Search:
         return smaller
 
     def allowed(self, terms: tuple[VaryingEffects, ...]) -> list[Removal]:
-        return [r for r in removals(terms) if r.effect is None or r.effect not in self.keep]
+        return [r for r in removals(terms) if r.effect is None or _plain(r.effect) not in map(_plain, self.keep)]
 
     def by_test(self, now: FitResult, terms: tuple[VaryingEffects, ...]) -> tuple[Removal, FitResult, str] | None:
         """The step with the largest p value, if that exceeds alpha."""
@@ -113,7 +113,13 @@ class _Search:
             return None
         size, removal = min(effects, key=lambda pair: pair[0])
         which = "its SD is the smallest of the effects that no other effect contains"
-        return removal, self.refit(removal), f"the fit is {state}; {which} ({size:.3g} in units of the response)."
+        how = f" ({size:.3g} in units of the response)" if np.isfinite(size) else ""
+        return removal, self.refit(removal), f"the fit is {state}; {which}{how}."
+
+
+def _plain(effect: str) -> str:
+    """The name of an effect without the backticks of its columns."""
+    return effect.replace("`", "")
 
 
 def _blocks(now: FitResult, term: VaryingEffects) -> list[RandomPartResult]:
@@ -132,7 +138,7 @@ def _is_singular(now: FitResult, term: VaryingEffects) -> bool:
 
 def _size(now: FitResult, term: VaryingEffects, removal: Removal) -> float:
     """Largest SD of the columns of an effect, in units of the response."""
-    parts = set((removal.effect or "").split(":"))
+    parts = {part.strip("`") for part in (removal.effect or "").split(":")}
     sizes = [
         float(sd * unit)
         for block in _blocks(now, term)
@@ -227,9 +233,9 @@ def simplify(
             "simplify takes unstructured covariances only: compare structures by um.compare_ic."
         )
     terms = varying_effects(first.spec)
-    unknown = [k for k in keep if k not in {":".join(p) for t in terms for p in t.products}]
+    known = sorted({":".join(p) for t in terms for p in t.products})
+    unknown = [k for k in keep if _plain(k) not in map(_plain, known)]
     if unknown:
-        known = sorted({":".join(p) for t in terms for p in t.products})
         raise OptionError(f"keep= names {listing(unknown)}, but the effects that vary are {listing(known) or 'none'}.")
     search = _Search(engine_fit, first, alpha, tuple(keep))
     fits, rows = [first], [_row(first, None, first, "", "")]
