@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from unimix.workflows.power import Power, power
     from unimix.workflows.prior_predictive import PriorPredictive, prior_predictive
     from unimix.workflows.recommend import Recommendation, recommend
+    from unimix.workflows.simplify import Simplification, simplify
     from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
     from unimix.workflows.tables.model import ModelTable
     from unimix.workflows.tables.table import table
@@ -76,6 +77,7 @@ _HOMES = {
     "unimix.workflows.validation.run": ("cross_validate",),
     "unimix.workflows.pooling": ("pooling", "Pooling"),
     "unimix.workflows.recommend": ("Recommendation", "recommend"),
+    "unimix.workflows.simplify": ("Simplification", "simplify"),
     "unimix.api": ("fit", "explain"),
     "unimix.workflows.comparison.compare": ("compare",),
     "unimix.workflows.all_fit": ("all_fit", "AllFit"),
@@ -124,6 +126,7 @@ __all__ = [
     "PriorPredictive",
     "Recommendation",
     "Reduced",
+    "Simplification",
     "TableResult",
     "Tolerances",
     "UnimixError",
@@ -162,6 +165,7 @@ __all__ = [
     "refit",
     "register_accessor",
     "register_function",
+    "simplify",
     "table",
 ]  # fmt: skip
 

@@ -87,6 +87,8 @@ _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("check_model", "check_singularity", "check_convergence"), "fit.check()"),
     **dict.fromkeys(("eta_squared", "standardize_parameters"), "fit.effect_sizes()"),
     "vif": "fit.collinearity()",
+    "rePCA": "fit.random_pca()",
+    **dict.fromkeys(("simulateResiduals", "testDispersion", "testUniformity"), "fit.simulated_residuals()"),
     "AIC": "fit.aic",
     "BIC": "fit.bic",
     "scale": "fit.sigma ** 2",

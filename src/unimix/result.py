@@ -17,7 +17,9 @@ from unimix.analysis.checks import check as checks
 from unimix.analysis.checks import collinearity as collinear
 from unimix.analysis.checks import dispersion
 from unimix.analysis.checks import influence as influences
+from unimix.analysis.checks import simulated_residuals as quantile_residuals
 from unimix.analysis.comparisons import comparisons as changes
+from unimix.analysis.comparisons import johnson_neyman as regions
 from unimix.analysis.comparisons import marginaleffects
 from unimix.analysis.intervals import bootstrap as bootstraps
 from unimix.analysis.intervals import confint as intervals
@@ -33,10 +35,13 @@ from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
+from unimix.analysis.summaries import level_means as levels
 from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
+from unimix.analysis.summaries import random_pca as components
 from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
+from unimix.analysis.tests import drop_terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
 from unimix.errors import OptionError, UnimixError
@@ -110,10 +115,12 @@ class FitResult(Printed, FittedModel):
     # means, comparisons and tests
     emmeans = means.emmeans
     slopes = means.slopes
+    johnson_neyman = regions.johnson_neyman
     contrasts = means.contrasts
     comparisons = changes.comparisons
     to_marginaleffects = marginaleffects.to_marginaleffects
     anova = terms.anova
+    drop1 = drop_terms.drop1
     hypotheses = hypothesis_tests.hypotheses
 
     def robust(
@@ -183,6 +190,8 @@ class FitResult(Printed, FittedModel):
     # summaries
     r2 = variance.r2
     icc = variance.icc
+    random_pca = components.random_pca
+    level_means = levels.level_means
     effect_sizes = sizes.effect_sizes
     report = reporting.report
     to_html = pages.to_html
@@ -194,6 +203,7 @@ class FitResult(Printed, FittedModel):
     influence = influences.influence
     overdispersion = dispersion.overdispersion
     check_zeros = dispersion.check_zeros
+    simulated_residuals = quantile_residuals.simulated_residuals
 
     # pictures: fit.plot.groups(), .shrinkage(), .caterpillar(), .diagnostics() and others
     plot = Accessor(Plots)
@@ -253,6 +263,7 @@ class RobustFit(FitResult):
         robust = _of_the_model("robust")
         to_marginaleffects = _of_the_model("to_marginaleffects")
         bootstrap = _of_the_model("bootstrap")
+        drop1 = _of_the_model("drop1")
         augment = _of_the_model("augment")
         draws = _of_the_model("draws")
         posterior_predictive = _of_the_model("posterior_predictive")
@@ -260,6 +271,7 @@ class RobustFit(FitResult):
         model_graph = _of_the_model("model_graph")
         simulate = _of_the_model("simulate")
         loo = _of_the_model("loo")
+        level_means = _of_the_model("level_means")
         effect_sizes = _of_the_model("effect_sizes")
         report = _of_the_model("report")
         certificate = _of_the_model("certificate")
@@ -268,6 +280,7 @@ class RobustFit(FitResult):
         influence = _of_the_model("influence")
         overdispersion = _of_the_model("overdispersion")
         check_zeros = _of_the_model("check_zeros")
+        simulated_residuals = _of_the_model("simulated_residuals")
         to_json = _of_the_model("to_json")
         posterior = property(_of_the_model("posterior"))
         plot = property(_of_the_model("plot"))

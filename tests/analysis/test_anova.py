@@ -84,8 +84,8 @@ def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     with pytest.raises(um.DataError, match="holds no data"):
         again.anova()
     pd.testing.assert_frame_equal(again.with_data(data).anova().table, fit.anova().table, rtol=1e-7)
-    with pytest.raises(um.OptionError, match="type='I': choose 'III' or 'II'"):
-        fit.anova("I")
+    with pytest.raises(um.OptionError, match="type='IV': choose 'III', 'II' or 'I'"):
+        fit.anova("IV")
     with pytest.raises(um.UnimixError, match="A posterior has no F tests"):
         sampled_models.sleepstudy().anova()
 

@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "contrasts": ("arm",),
     "emmeans": ("arm",),
     "hypotheses": ("dose = 0",),
+    "johnson_neyman": ("dose", "arm"),
     "slopes": ("dose",),
 }
 """What a verb is asked for; the others are asked without arguments."""
@@ -36,8 +37,15 @@ WITHOUT_DRAWS = {
     "prior_sensitivity",
     "reweighted",
 } | {f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")}
-REFUSED = WITHOUT_DRAWS | {"dispersion_effects", "zero_inflation", "to_marginaleffects", "bootstrap"}
-"""What a result of pls may refuse: it has no draws, neither part, and a loaded one has no engine to fit with."""
+REFUSED = WITHOUT_DRAWS | {
+    "dispersion_effects",
+    "zero_inflation",
+    "to_marginaleffects",
+    "bootstrap",
+    "drop1",
+    "johnson_neyman",
+}
+"""What a result of pls may refuse: it has no draws, neither part, no numeric moderator, and if loaded no engine."""
 LINEAR = {"overdispersion", "check_zeros"}
 GENERALISED = {"certificate", "effect_sizes", "r2", "icc", "influence", "confint", "plot.diagnostics"}
 

@@ -79,6 +79,9 @@ EXAMPLES: dict[str, list[Make]] = {
     "Influence": [lambda f, c: f.influence(), lambda f, c: f.influence(G)],
     "Intervals": [lambda f, c: f.confint()],
     "IntraclassCorrelation": [lambda f, c: f.icc()],
+    "JohnsonNeyman": [
+        lambda f, c: um.fit(f"y ~ `{X}` * count + (1 | `{G}`)", data()).johnson_neyman(X, by="count"),
+    ],
     "ManyFits": [lambda f, c: um.fit_many({Z: FORMULA}, {G: data()}, backends=["pls"])],
     "MarginalMeans": [lambda f, c: f.emmeans(Z), lambda f, c: f.slopes(X)],
     "ModelTable": [lambda f, c: um.table({Z: f, X: c})],
@@ -86,9 +89,12 @@ EXAMPLES: dict[str, list[Make]] = {
     "Pooling": [lambda f, c: um.pooling(SMALLER, data())],
     "Power": [lambda f, c: um.power(f, X, n_sim=2, seed=1)],
     "PriorPredictive": [lambda f, c: um.prior_predictive(FORMULA, data(), n=20, seed=1)],
+    "RandomPca": [lambda f, c: f.random_pca()],
     "RSquared": [lambda f, c: f.r2()],
     "RobustFit": [lambda f, c: f.robust("CR2")],
     "Recommendation": [lambda f, c: um.recommend(FORMULA, data())],
+    "Simplification": [lambda f, c: um.simplify(f"y ~ `{X}` + (1 + `{X}` | `{G}`)", data())],
+    "SimulatedResiduals": [lambda f, c: f.simulated_residuals(20), lambda f, c: c.simulated_residuals(effects="kept")],
     "TableResult": [
         lambda f, c: f.anova(),
         lambda f, c: f.hypotheses(f"`{X}` = 0"),
@@ -99,6 +105,9 @@ EXAMPLES: dict[str, list[Make]] = {
         lambda f, c: um.anova(f, um.fit(SMALLER, data()), names=[X, Z]),
         lambda f, c: um.compare_ic(c, um.fit(f"count ~ 1 + (1 | `{G}`)", data(), family="poisson")),
         lambda f, c: um.ranova(f),
+        lambda f, c: um.drop1(f, random=True),
+        lambda f, c: f.drop1("F"),
+        lambda f, c: f.level_means(),
     ],
     "ZeroInflation": [lambda f, c: c.check_zeros()],
 }

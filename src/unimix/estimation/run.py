@@ -31,10 +31,12 @@ class EngineRefitter(Refitter[FitResult]):
     Attributes:
         engine: The engine with its options.
         arguments: Arguments of every fit.
+        single: The engine for a single fit, if ``engine`` leaves out further starts.
     """
 
     engine: Backend
     arguments: FitArguments
+    single: Backend | None = None
 
     def __call__(self, design: Design, method: str | None = None, df_method: str = "normal") -> FitResult:
         """Fit a design by the engine.
@@ -49,6 +51,10 @@ class EngineRefitter(Refitter[FitResult]):
     def with_priors(self, priors: Mapping[str, object] | None) -> EngineRefitter:
         """The same engine and arguments with other priors."""
         return replace(self, arguments=replace(self.arguments, priors=priors))
+
+    def for_one_fit(self) -> EngineRefitter:
+        """The engine as it fits a single model, with further starts."""
+        return replace(self, engine=self.single or self.engine)
 
     def _problem(self, design: Design, method: str | None, df_method: str) -> FitProblem:
         method = method or self.arguments.method
@@ -171,7 +177,7 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
         ci_level=request.ci_level,
     )
     seconds = {"design": problem.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
-    refitter = EngineRefitter(engine.for_refits(), problem.arguments.for_designs(request.method))
+    refitter = EngineRefitter(engine.for_refits(), problem.arguments.for_designs(request.method), engine)
     unsaved = Unsaved(estimates.native, estimates.posterior, design, estimates.generative, refitter)
     return replace(result, engine=info.model_copy(update={"seconds": seconds}), _unsaved=unsaved)
 

@@ -22,6 +22,9 @@ class Refitter(Protocol[Fitted_co]):
     def with_priors(self, priors: Mapping[str, object] | None) -> Refitter[Fitted_co]:
         """The same engine and options with other priors."""
 
+    def for_one_fit(self) -> Refitter[Fitted_co]:
+        """The same engine and options for a single fit, with the further starts that many refits leave out."""
+
     def batch_size(self, design: Design) -> int:
         """Number of responses of a design that are best prepared together."""
 

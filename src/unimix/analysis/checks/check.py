@@ -13,7 +13,14 @@ import pandas as pd
 from unimix.analysis.checks.collinearity import HIGH, ILL, MODERATE, collinearity, of_other_predictors
 from unimix.analysis.checks.dispersion import check_zeros, overdispersion, why_no_overdispersion
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
-from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
+from unimix.analysis.checks.rows import (
+    constant_spread,
+    influential,
+    normal_modes,
+    normal_residuals,
+    quantile_residuals,
+    single_rows,
+)
 from unimix.analysis.tests.terms import terms_of
 from unimix.backends.registry import DEFAULT_BACKEND
 from unimix.errors import DataError, UnimixError, listing
@@ -76,10 +83,11 @@ def check(fit: FittedModel) -> Checks:
     """Check the fit for everything that commonly goes wrong, one row per check.
 
     The checks are: convergence, singularity, numbers of levels, separation, overdispersion, zero inflation,
-    collinearity, normality of residuals and conditional modes, constant spread, influential rows and levels; for a
-    sampler also R-hat, effective sample sizes and divergences. Verdicts rest on published thresholds where there are
-    any; the documentation lists them. A significance test alone never decides, because with many rows every departure
-    is significant. Autocorrelation is not checked, because the order of the rows in time is unknown.
+    collinearity, normality of residuals and conditional modes, constant spread, the distribution of simulated
+    residuals, influential rows and levels; for a sampler also R-hat, effective sample sizes and divergences. Verdicts
+    rest on published thresholds where there are any; the documentation lists them. A significance test alone never
+    decides, because with many rows every departure is significant. Autocorrelation is not checked, because the order of
+    the rows in time is unknown: ``fit.simulated_residuals().test_autocorrelation(time)`` does.
 
     Returns:
         ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst of them;
@@ -110,6 +118,7 @@ def check(fit: FittedModel) -> Checks:
         ("collinearity", lambda: _collinearity(fit)),
         ("residuals: normality", lambda: normal_residuals(fit)),
         ("residuals: spread", lambda: constant_spread(fit)),
+        ("simulated residuals", lambda: quantile_residuals(fit)),
         *((f"group effects: {b.terms[j]} | {b.group}", partial(normal_modes, fit, b, j)) for b, j in modes),
         ("influential rows", lambda: single_rows(fit)),
         *((f"influential levels of {group}", partial(influential, fit, group)) for group in fit.n_groups),

@@ -11,6 +11,7 @@ from scipy import special
 
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.influence import Influence, influence
+from unimix.analysis.checks.simulated_residuals import simulated_residuals
 from unimix.analysis.prediction.loo import loo
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import p_phrase
@@ -29,6 +30,8 @@ is judged as well."""
 FEWEST = 20
 """Smallest number of values from which the shape of a distribution is judged (the test of kurtosis needs them)."""
 MOST_VALUES = 40_000_000
+SIMULATIONS, MOST_SIMULATED = 250, 8000
+"""Number of simulated responses of each row, and the largest number of rows for which they are made."""
 
 
 def normal_residuals(fit: FittedModel) -> Finding | None:
@@ -133,6 +136,36 @@ def constant_spread(fit: FittedModel) -> Finding | None:
     )
 
 
+def quantile_residuals(fit: FittedModel) -> Finding | None:
+    """Check the distribution of the response given the group effects by simulated residuals, which any family has.
+
+    The residuals are those after one draw of all coefficients given the data, which are independent and uniform if the
+    model is right. The limits 0.05 and 0.15 of their Kolmogorov distance are conventions of this table.
+
+    Raises:
+        DataError: If there are so many rows that simulations would make the other checks wait.
+    """
+    if fit.n_obs > MOST_SIMULATED:
+        raise DataError(
+            f"{fit.n_obs:,} rows take a while: fit.simulated_residuals(effects='drawn') makes this check by itself."
+        )
+    table = simulated_residuals(fit, SIMULATIONS, effects="drawn").table
+    distance, p = (float(table[name].to_numpy()[0]) for name in ("statistic", "p_value"))  # uniformity comes first
+    sure = p < SURE and distance > 0.05
+    verdict = PROBLEM if sure and distance >= 0.15 else LOOK if sure else OK
+    return Finding(
+        "simulated residuals",
+        verdict,
+        distance,
+        f"Largest distance from the uniform distribution {distance:.2f}, {p_phrase(p)}"
+        f"{': the family does not describe the response' if sure else ''}.",
+        ""
+        if verdict == OK
+        else "fit.simulated_residuals(effects='drawn') tests dispersion, zeros and outliers, and its plot('x') shows "
+        "the residuals against a predictor.",
+    )
+
+
 def single_rows(fit: FittedModel) -> Finding:
     """Check single rows by Cook's distance, or by Pareto k for posteriors (Vehtari, Gelman & Gabry 2017)."""
     if fit.fixed.interval != "credible":
@@ -221,4 +254,11 @@ def _moved(influence: Influence, index: int, kind: str) -> str:
     )
 
 
-__all__ = ["constant_spread", "influential", "normal_modes", "normal_residuals", "single_rows"]
+__all__ = [
+    "constant_spread",
+    "influential",
+    "normal_modes",
+    "normal_residuals",
+    "quantile_residuals",
+    "single_rows",
+]

@@ -25,7 +25,7 @@ NO_TERMS = "The model has no terms to test except the intercept."
 
 def anova(
     fit: FittedModel,
-    type: Literal["III", "II"] = "III",  # noqa: A002  R's name
+    type: Literal["III", "II", "I"] = "III",  # noqa: A002  R's name
     *,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -35,10 +35,11 @@ def anova(
     fit does not matter (as in lmerTest and SAS). Satterthwaite's denominator degrees of freedom of a term with several
     coefficients depend on the rows by which its hypothesis is written (F does not): they are those of lmerTest,
     differences from the first level in models with several terms. Type II tests adjust each term for those that do not
-    contain it (Fox & Weisberg 2019, An R Companion to Applied Regression, section 5.3.4).
+    contain it (Fox & Weisberg 2019, An R Companion to Applied Regression, section 5.3.4). Type I tests adjust each term
+    for those before it, in the order of the formula with interactions last, as lmerTest's type 1 does.
 
     Args:
-        type: Type of the tests: III or II.
+        type: Type of the tests: III, II or I. I is for linear models.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
 
@@ -62,10 +63,15 @@ def anova(
         term     sum_sq    mean_sq  num_df  den_df       F  p_value
         Days  162702.65  162702.65       1   161.0  169.40   <0.001
     """
-    chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
+    chosen = {"III": "III", "3": "III", "II": "II", "2": "II", "I": "I", "1": "I"}.get(str(type))
     if chosen is None:
         raise OptionError(
-            f"type={type!r}: choose 'III' or 'II'. Likelihood-ratio tests of the terms are um.drop1(fit)."
+            f"type={type!r}: choose 'III', 'II' or 'I'. Likelihood-ratio tests of the terms are fit.drop1()."
+        )
+    if chosen == "I" and not fit.family.is_linear:
+        raise OptionError(
+            "type='I' is for linear models. In a generalised model, terms are added one by one by likelihood-ratio "
+            "tests of growing models: um.anova(a, b, c)."
         )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
@@ -101,13 +107,16 @@ def term_hypotheses(fit: FittedModel, at: FixedInference, chosen: str) -> tuple[
     Args:
         fit: The result.
         at: Its fixed effects, prepared for inference.
-        chosen: Type of the tests: III or II.
+        chosen: Type of the tests: III, II or I.
 
     Raises:
         DataError: If a term is aliased with others, so that the test is not defined.
     """
     terms = terms_of(fit, support_arrays(fit))
-    weights = _only_term(terms, moment_arrays(fit).x) if terms.names else []
+    if not terms.names:
+        return (), []
+    x = moment_arrays(fit).x
+    weights = _type1(terms, x) if chosen == "I" else _only_term(terms, x)
     if weights is None:
         weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
     return terms.names, weights
@@ -145,6 +154,19 @@ def _type3(terms: Terms, p: int) -> list[FloatArray]:
             )
         return [picked(c, p) for c in terms.columns]
     return [_as_differences(terms, i, terms.to_sums[list(c)]) for i, c in enumerate(terms.sum_columns)]
+
+
+def _type1(terms: Terms, x: FloatArray) -> list[FloatArray]:
+    """Each term adjusted for those before it: the rows of its columns in the unit triangular factor of X'X.
+
+    The factor is that of X'X = L D L', as in lmerTest's ``get_contrasts_type1``: row j of L' takes column j without the
+    part that the columns before it explain.
+    """
+    factor = np.linalg.qr(x, mode="r")
+    rows = factor / np.diag(factor)[:, None]
+    if lost := [name for name, columns in zip(terms.names, terms.columns, strict=True) if not columns]:
+        raise DataError(f"{listing(lost)} has no columns of its own, because all of them depend on other terms.")
+    return [np.asarray(rows[list(columns)]) for columns in terms.columns]
 
 
 def _only_term(terms: Terms, x: FloatArray) -> list[FloatArray] | None:

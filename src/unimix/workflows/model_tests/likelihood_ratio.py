@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from unimix.foreign_names import suggests_names
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.result import FitResult
 from unimix.stats.draw_diagnostics import compare_left_out
+from unimix.stats.likelihood_ratio import mixture_p_value, ratio_statistic
 from unimix.workflows.imputation.imputed_fit import ImputedFit
 from unimix.workflows.imputation.likelihood_ratio import pooled_ratio
 from unimix.workflows.model_tests.nesting import (
@@ -31,9 +32,7 @@ from unimix.workflows.model_tests.nesting import (
     labels_of,
     likelihood_ratio,
     likelihoods,
-    mixture_p_value,
     one_kind,
-    ratio_statistic,
     same_columns,
     same_response,
     several,
@@ -211,6 +210,61 @@ def ranova(fit: FitResult) -> TableResult:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
     likelihoods([fit], "ranova")
+    refuse_no_random(fit)
+    rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
+    log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
+    notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
+    for left in without_random_terms(fit):
+        smaller = left.fit
+        if not smaller.converged:
+            words = UNSURE.get(smaller.status.state, "failed")
+            notes.append(f"Without {left.name} the fit {words}: its test may be wrong.")
+        value = _criterion_value(smaller, fit)
+        statistic = ratio_statistic(fit.log_likelihood, value)
+        df = fit.criteria.n_parameters - smaller.criteria.n_parameters
+        rows.append(
+            {
+                **_line(smaller),
+                "aic": -2 * value + 2 * smaller.criteria.n_parameters,
+                "bic": -2 * value + log_n * smaller.criteria.n_parameters,
+                "log_likelihood": value,
+                "deviance": -2 * value,
+                "chisq": statistic,
+                "df": df,
+                "p_value": mixture_p_value(statistic, df, boundary=left.one_variance),
+                "p_value_chisq": float(special.chdtrc(df, max(statistic, 0.0))),
+            }
+        )
+        index.append(left.name)
+    if not fit.converged:
+        notes.append(f"The fit itself {UNSURE.get(fit.status.state, 'failed')}: its tests may be wrong.")
+    table = pd.DataFrame(rows, index=pd.Index(index, name="left out"))
+    return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
+
+
+@dataclass(frozen=True)
+class DroppedRandom:
+    """A model from which a random term was left out.
+
+    Attributes:
+        name: Name of the term, such as ``Days | Subject``.
+        fit: The smaller model, by the criterion of the fit.
+        one_variance: Whether one variance is tested.
+    """
+
+    name: str
+    fit: FitResult
+    one_variance: bool
+
+
+def refuse_no_random(fit: FitResult) -> None:
+    """Refuse models whose random terms cannot be left out.
+
+    Raises:
+        DataError: If the model has no random effects.
+        UnsupportedModelError: If a block of effects has a structured covariance matrix, or the residuals are
+            correlated.
+    """
     design = likelihood_arrays(fit)
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
@@ -218,9 +272,11 @@ def ranova(fit: FitResult) -> TableResult:
         raise UnsupportedModelError(
             "ranova tests terms with unstructured covariances only, beside independent residuals."
         )
-    rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
-    log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
-    notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
+
+
+def without_random_terms(fit: FitResult) -> Iterator[DroppedRandom]:
+    """The models without one of the random terms that can be left out."""
+    design = likelihood_arrays(fit)
     for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, support_arrays(fit)), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
             kept = [i for i in range(block.q) if i not in columns]
@@ -233,30 +289,7 @@ def ranova(fit: FitResult) -> TableResult:
 
             less = design.changed(without)
             smaller = refit_design(fit, design=less, method=_criterion(fit, less.blocks))
-            if not smaller.converged:
-                words = UNSURE.get(smaller.status.state, "failed")
-                notes.append(f"Without {name} | {block.group} the fit {words}: its test may be wrong.")
-            value = _criterion_value(smaller, fit)
-            statistic = ratio_statistic(fit.log_likelihood, value)
-            df = fit.criteria.n_parameters - smaller.criteria.n_parameters
-            rows.append(
-                {
-                    **_line(smaller),
-                    "aic": -2 * value + 2 * smaller.criteria.n_parameters,
-                    "bic": -2 * value + log_n * smaller.criteria.n_parameters,
-                    "log_likelihood": value,
-                    "deviance": -2 * value,
-                    "chisq": statistic,
-                    "df": df,
-                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (len(rest[0]) if rest else 0) == 1),
-                    "p_value_chisq": float(special.chdtrc(df, max(statistic, 0.0))),
-                }
-            )
-            index.append(f"{name} | {block.group}")
-    if not fit.converged:
-        notes.append(f"The fit itself {UNSURE.get(fit.status.state, 'failed')}: its tests may be wrong.")
-    table = pd.DataFrame(rows, index=pd.Index(index, name="left out"))
-    return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
+            yield DroppedRandom(f"{name} | {block.group}", smaller, block.q - (len(rest[0]) if rest else 0) == 1)
 
 
 def _left_over(block: RandomBlock, kept: Sequence[int]) -> tuple[tuple[str, ...], FloatArray] | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from unimix.analysis.tests.drop_terms import is_separated
 from unimix.design.arrays import Design, RandomBlock
 from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.errors import DataError, OptionError, UnimixError, listing
@@ -18,6 +18,7 @@ from unimix.fitted.describe import model_text
 from unimix.fitted.model import has_design
 from unimix.fitted.no_rows import has_no_rows
 from unimix.result import FitResult
+from unimix.stats.likelihood_ratio import mixture_p_value, ratio_statistic
 
 FloatArray = npt.NDArray[np.float64]
 MIXTURE = "the mixture of chi-squared distributions on the boundary"
@@ -172,11 +173,6 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen
-
-
-def is_separated(fit: FitResult) -> bool:
-    """Whether the search ended near the limit of the likelihood of separated data, which it cannot reach."""
-    return any(m.startswith("separation") for m in fit.status.messages)
 
 
 def one_kind(fits: Sequence[FitResult]) -> None:
@@ -335,31 +331,6 @@ def _is_special_case(block: RandomBlock, larger: RandomBlock) -> bool:
     forms = ("diag", small.form, *(["toep"] if small.form in ("cs", "ar1") else []))
     related = big.form in forms[1:] or small.form == "diag"
     return related and small.n_sd <= big.n_sd and (small.form == "diag" or small.coordinates == big.coordinates)
-
-
-def ratio_statistic(larger: float, smaller: float) -> float:
-    """Likelihood-ratio statistic 2 (l1 - l0); 0 if it is negative by no more than the optimizers' error of 1e-3."""
-    statistic = 2 * (larger - smaller)
-    return 0.0 if -1e-3 <= statistic < 0 else statistic
-
-
-def mixture_p_value(statistic: float, df: int, *, boundary: bool) -> float:
-    """The p value of a likelihood ratio, if the null hypothesis may put one parameter on its boundary.
-
-    On the boundary the statistic is distributed as an equal mixture of chi-squared distributions with df and df - 1
-    degrees of freedom (Self & Liang 1987, J. Am. Stat. Assoc. 82:605; Stram & Lee 1994, Biometrics 50:1171).
-
-    Args:
-        statistic: Twice the difference of the log-likelihoods.
-        df: Difference of the numbers of parameters.
-        boundary: Whether the null hypothesis puts one parameter on its boundary.
-    """
-    statistic = max(statistic, 0.0)
-    plain = float(special.chdtrc(df, statistic))
-    if not boundary:
-        return plain
-    below = float(special.chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
-    return 0.5 * plain + 0.5 * below
 
 
 def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) -> dict[str, float]:

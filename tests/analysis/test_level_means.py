@@ -1,0 +1,83 @@
+"""Means of the levels of a grouping factor: closed forms, intervals, families, engines, loaded results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import unimix as um
+
+
+@pytest.fixture(scope="module")
+def data() -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(15), 6)
+    y = 3 + rng.normal(size=15)[g] + rng.normal(size=90)
+    counts = rng.poisson(np.exp(0.5 + 0.6 * rng.normal(size=15)[g]))
+    return pd.DataFrame({"y": y, "n": counts, "g": [f"g{k:02d}" for k in g]})
+
+
+@pytest.fixture(scope="module")
+def fit(data: pd.DataFrame) -> um.FitResult:
+    return um.fit("y ~ 1 + (1 | g)", data, "pls")
+
+
+def test_balanced_levels_have_the_closed_form(fit: um.FitResult, data: pd.DataFrame) -> None:
+    """The shrinkage of six rows is 6 tau^2 / (6 tau^2 + sigma^2); given the variances, Var(mean | y) is known, too."""
+    found = fit.level_means().table
+    by_level = data.groupby("g")["y"]
+    assert found["raw"].to_numpy() == pytest.approx(by_level.mean().to_numpy(), rel=1e-12)
+    assert found["raw_se"].to_numpy() == pytest.approx(by_level.sem().to_numpy(), rel=1e-10)
+    tau2, sigma2, mu = float(fit.random[0].covariance[0, 0]), fit.sigma**2, float(fit.fixed.estimate[0])
+    kept = 6 * tau2 / (6 * tau2 + sigma2)
+    assert found["partial"].to_numpy() == pytest.approx((mu + kept * (found["raw"] - mu)).to_numpy(), rel=1e-9)
+    assert found["population"].to_numpy() == pytest.approx(np.full(15, mu), rel=1e-9)
+    # Var(mu + b | y) = kept sigma^2 / 6 + (1 - kept)^2 Var(mu), Var(mu) = (tau^2 + sigma^2 / 6) / 15
+    sd = np.sqrt(kept * sigma2 / 6 + (1 - kept) ** 2 * (tau2 + sigma2 / 6) / 15)
+    width = (found["upper"] - found["lower"]) / (2 * 1.959964)
+    # the mean of 15 intervals from 1000 draws each: 5 standard errors of 0.03 / sqrt(15), not all independent
+    assert width.mean() == pytest.approx(sd, rel=0.05)
+    assert (found["rows"] == 6).all()
+
+
+def test_counts_proportions_and_weights(data: pd.DataFrame) -> None:
+    counts = um.fit("n ~ 1 + (1 | g)", data, "pls", family="poisson")
+    found = counts.level_means().table
+    assert found["raw"].to_numpy() == pytest.approx(data.groupby("g")["n"].mean().to_numpy())
+    expected = np.exp(float(counts.fixed.estimate[0]) + np.asarray(counts.random[0].modes)[:, 0])
+    assert found["partial"].to_numpy() == pytest.approx(expected, rel=1e-9)
+    between = (found["partial"] - found["raw"]) * (found["partial"] - found["population"])
+    assert (between <= 1e-6).all()  # partial pooling lies between the two
+    cows = um.load_dataset("cbpp")
+    herds = um.fit("cbind(incidence, size - incidence) ~ period + (1 | herd)", cows, "pls", family="binomial")
+    sums = cows.groupby("herd", observed=True)[["incidence", "size"]].sum()
+    shares = dict(zip(sums.index.astype(str), sums["incidence"] / sums["size"], strict=True))
+    table = herds.level_means("herd").table
+    assert table["raw"].tolist() == pytest.approx([shares[k] for k in table.index], abs=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["statsmodels", "mixedlm", "lme4", "glmmtmb", "bayes"])
+def test_every_engine(backend: str, fit: um.FitResult, data: pd.DataFrame) -> None:
+    other = um.fit("y ~ 1 + (1 | g)", data, backend, seed=1 if backend == "bayes" else None)
+    ours, theirs = (f.level_means().table for f in (fit, other))
+    # optimizers leave 1e-3; a posterior averages over the variances
+    assert np.abs(ours["partial"] - theirs["partial"]).max() < (0.1 if backend == "bayes" else 5e-3)
+    assert np.abs(ours["upper"] - theirs["upper"]).max() < (0.25 if backend == "bayes" else 0.02)
+
+
+def test_loaded_results_and_refusals(fit: um.FitResult, data: pd.DataFrame, tmp_path: Path) -> None:
+    loaded = um.FitResult.load(fit.save(tmp_path / "fit.zip"))
+    pd.testing.assert_frame_equal(loaded.level_means().table, fit.level_means().table, rtol=1e-6)
+    with pytest.raises(um.DataError, match="holds no data"):
+        um.FitResult.from_json(fit.to_json()).level_means()
+    with pytest.raises(um.DataError, match="'h' is not a grouping factor"):
+        fit.level_means("h")
+    with pytest.raises(um.DataError, match="no grouping factor"):
+        um.fit("y ~ 1", data, "pls").level_means()
+    with pytest.raises(um.OptionError, match="ci_level"):
+        fit.level_means(ci_level=2)
+    with pytest.raises(um.UnimixError, match=r"fit\.level_means instead of fit\.robust"):
+        fit.robust().level_means()
