@@ -24,8 +24,11 @@ def row_log_likelihood(
         eta: Linear predictor with offset, shape (n,).
         zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
-    density = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
-    return density if zero is None else zero_inflated(density, design.y, zero)
+    if zero is None:
+        return pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+    density = pointwise(design.family, parameters, design.y, eta)
+    mixture = zero_inflated(density, design.y, zero, hurdle=design.family.is_truncated)
+    return mixture if design.weights is None else mixture.times(design.weights)
 
 
 def saturated(design: Design, parameters: FloatArray) -> float:
