@@ -81,7 +81,8 @@ def unpack(design: Design, x: FloatArray) -> Point:
             f[i, : i + 1] = x[start : start + i + 1]
             start += i + 1
         factors.append(f)
-    beta, rest = x[start : start + design.p], x[start + design.p :]
+    p = design.x.shape[1]
+    beta, rest = x[start : start + p], x[start + p :]
     k, parts = len(design.parameters), {}
     parameters = from_free(design.family, rest[:k]) if k else np.empty(0)
     for name, part in design.parts.items():
