@@ -35,7 +35,7 @@ def limits(design: Design, request: FitRequest) -> list[str]:
         structures = listing(dict.fromkeys(b.structure for b in design.blocks if b.structure != "us"))
         return [f"{structures} covariances of a generalised model: pls has them for linear models. Use 'glmmtmb'"]
     if design.dispersion is not None and len(design.family.parameters) > 1:
-        both = listing(design.family.parameters)
+        both = " and ".join(design.family.parameters)
         return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
     if design.dispersion is not None and design.family.is_linear:
         return ["dispformula= of a linear model: pls has it for generalised ones. Use 'glmmtmb'"]

@@ -128,7 +128,9 @@ def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: 
     mixed = log_pi if hurdle else np.logaddexp(log_pi, log_rest + plain.value)
     if not hurdle:  # where the link gives no mean there is no mixture
         mixed = np.where(np.isneginf(plain.value), -np.inf, mixed)
-    share = np.where(at_zero, 0.0 if hurdle else np.exp(log_rest + plain.value - np.where(np.isneginf(mixed), 0.0, mixed)), 1.0)
+    share = np.where(
+        at_zero, 0.0 if hurdle else np.exp(log_rest + plain.value - np.where(np.isneginf(mixed), 0.0, mixed)), 1.0
+    )
     # with s the share of the counts among what was observed, dl / d zeta = (1 - s) - pi
     return Pointwise(
         np.where(at_zero, mixed, log_rest + plain.value),
@@ -140,9 +142,7 @@ def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: 
     )
 
 
-def mixed_derivative(
-    plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: bool = False
-) -> FloatArray:
+def mixed_derivative(plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: bool = False) -> FloatArray:
     """Second derivative d^2 l / (d eta d zeta) of the mixture of :func:`zero_inflated`, shape (n,).
 
     With s = f / (f + exp(zeta)), the share of the counts among the zeros, dl / d eta = s d log f / d eta at y = 0, and

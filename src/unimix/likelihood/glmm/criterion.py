@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.gradient import NO_PARTS
 from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, search_laplace
-from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled
+from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned, relative_factors, well_scaled
 from unimix.likelihood.lmm.optimise import lower_triangular
 
 FloatArray = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ class LaplaceCriterion:
         """
         factors = relative_factors(self.way_back.conditioned(covariances), 1.0)
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        inside = {name: np.linalg.solve(self.way_back.parts[name], parts[name]) for name in self.rows.parts}
+        inside = {name: in_conditioned(self.way_back, name, parts[name]) for name in self.rows.parts}
         return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family, inside)
 
     def search(self, n_nodes: int = 1) -> LaplaceOptimum:

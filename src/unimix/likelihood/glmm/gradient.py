@@ -1,10 +1,12 @@
 """Gradient of Laplace's approximation with respect to covariance factors, fixed effects and all other parameters.
 
-The others are dispersion parameters and the coefficients of the zero inflation and of the dispersion. With u the conditional modes and A = I + U'WU, the approximation is l = sum log f - u'u/2 - log|A|/2. A parameter
+The others are dispersion parameters and the coefficients of the zero inflation and of the dispersion.
+
+With u the conditional modes and A = I + U'WU, the approximation is l = sum log f - u'u/2 - log|A|/2. A parameter
 changes l through the predictor at fixed u, through the modes (by the implicit function theorem), and through W. The
-derivatives of W with respect to the predictor and the other parameters are central differences of each row's exact second
-derivative; all other derivatives are exact. The formulas are those of Skaug & Fournier (2006), Comput. Stat. Data Anal.
-51:699-709, section 3, without automatic differentiation.
+derivatives of W with respect to the predictor and the other parameters are central differences of each row's exact
+second derivative; all other derivatives are exact. The formulas are those of Skaug & Fournier (2006), Comput. Stat.
+Data Anal. 51:699-709, section 3, without automatic differentiation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Maximisation of the likelihood of a generalised linear mixed model, by Laplace's approximation or by quadrature.
 
 The search runs over covariance factors, fixed effects, dispersion parameters on their free scales and the coefficients
-of the zero inflation and of the dispersion together. It takes quasi-Newton steps from several sizes of the variances, and then applies Newton's method with a Hessian from differences
-of the exact gradient.
+of the zero inflation and of the dispersion together. It takes quasi-Newton steps from several sizes of the variances,
+and then applies Newton's method with a Hessian from differences of the exact gradient.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.gradient import NO_PARTS, slope_of_laplace
 from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, unpack
 from unimix.likelihood.lmm.batched_linalg import matrix_root
-from unimix.likelihood.lmm.conditioning import Conditioning
+from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.derivatives import gradient
 from unimix.likelihood.lmm.optimise import lower_triangular
@@ -189,7 +189,7 @@ class LaplaceModel:
         self.step = DIFFERENCE if nodes == 1 else COARSE
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        inside = {name: np.linalg.solve(self.way_back.parts[name], parts[name]) for name in design.parts}
+        inside = {name: in_conditioned(self.way_back, name, parts[name]) for name in design.parts}
         start = Point(tuple(lower_triangular(roots)), at, parameters, design.family, inside)
         optimum = criterion.optimum(nodes, [start])
         factors = tuple(t @ f for t, f in zip(self.way_back.blocks, optimum.point.factors, strict=True))
