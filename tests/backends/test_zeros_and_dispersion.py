@@ -172,3 +172,51 @@ def test_what_is_refused_says_what_to_type(
 ) -> None:
     with pytest.raises((um.UnimixError, TypeError), match=words):
         um.fit("y ~ x + (1 | g)", data.assign(**change), "pls", **arguments)
+
+
+@pytest.mark.parametrize("comparison", ["difference", "ratio", "dydx"])
+def test_comparisons_hold_the_zeros(comparison: Any, data: pd.DataFrame, hurdle_fit: FitResult) -> None:
+    """Estimates by plain arithmetic, standard errors by differences in the coefficients of both parts."""
+    fit = um.fit("y ~ x + (1 | g)", data, family="poisson", ziformula="~ x")
+    for own in (fit, hurdle_fit):
+        x = data["x"].to_numpy()
+        joint = np.concatenate([own.fixed.estimate, own.parts["zero"].estimate])
+        cross = own.parts["zero"].cross_covariance
+        covariance = np.block([[own.fixed.covariance, cross], [cross.T, own.parts["zero"].covariance]])
+
+        def mean(at: np.ndarray, c: np.ndarray, own: FitResult = own) -> float:
+            mu = np.exp(c[0] + c[1] * at)
+            mu = mu / -np.expm1(-mu) if own is hurdle_fit else mu
+            return float((special.expit(-(c[2] + c[3] * at)) * mu).mean())
+
+        def value(c: np.ndarray, x: np.ndarray = x, mean: Any = mean) -> float:
+            if comparison == "dydx":
+                return (mean(x + 1e-4, c) - mean(x - 1e-4, c)) / 2e-4
+            high, low = mean(x + 1, c), mean(x, c)
+            return float(np.log(high / low)) if comparison == "ratio" else high - low
+
+        found = own.comparisons({"x": 1} if comparison != "dydx" else "x", comparison=comparison)
+        slope = np.array([(value(joint + d) - value(joint - d)) / 2e-4 for d in 1e-4 * np.eye(4)])
+        # the slope is a central difference over a thousandth of the range of x
+        assert found.functions.estimate[0] == pytest.approx(value(joint), rel=1e-5)
+        assert found.functions.std_error[0] == pytest.approx(float(np.sqrt(slope @ covariance @ slope)), rel=1e-4)
+
+
+def test_marginal_means_hold_the_zeros(data: pd.DataFrame) -> None:
+    """A mean of one row of the grid is its prediction, whose errors are glmmTMB's; averages are plain arithmetic."""
+    two = data.assign(h=np.where(np.arange(len(data)) % 3 == 0, "u", "v"))
+    for family in ("poisson", "truncated_poisson"):
+        fit = um.fit("y ~ f + h + (1 | g)", two, family=family, ziformula="~ f")
+        means = fit.emmeans(["f", "h"], kind="response").table
+        rows = fit.predict(means[["f", "h"]], level="population", interval="confidence").table
+        for column in ("estimate", "std_error", "lower", "upper"):
+            assert means[column].to_numpy() == pytest.approx(rows[column].to_numpy(), rel=1e-8)
+        over_h = fit.emmeans("f", kind="response")
+        plain = means.groupby("f")["estimate"].mean()
+        assert over_h.table["estimate"].to_numpy() == pytest.approx(plain.to_numpy(), rel=1e-12)
+        # with equal weights of h, the ratio is that of the comparison of the same rows
+        grid = pd.DataFrame({"f": "a", "h": ["u", "v"]})
+        ratio = fit.comparisons("f", newdata=grid, comparison="ratio").table.iloc[0]
+        contrast = over_h.contrasts("revpairwise", adjust="none").table.iloc[0]
+        assert contrast["ratio"] == pytest.approx(ratio["estimate"], rel=1e-10)
+        assert contrast["statistic"] == pytest.approx(ratio["statistic"], rel=1e-8)
