@@ -37,15 +37,15 @@ def hurdle_fit(data: pd.DataFrame) -> FitResult:
 
 
 def test_the_truth_is_covered_as_often_as_promised() -> None:
-    """95 % intervals of three coefficients in 24 data sets: 72 intervals, three standard errors of 0.026 each side."""
+    """95 % intervals of three coefficients in 16 data sets: 48 intervals, three standard errors of 0.031 each side."""
     held = []
-    for seed in range(24):
+    for seed in range(16):
         fit = um.fit("y ~ x + (1 | g)", counts(seed), family="poisson", ziformula="~ 1")
         truth = np.array([0.9, 0.4, special.logit(0.4)])
         lower = np.append(fit.fixed.lower, fit.parts["zero"].lower)
         upper = np.append(fit.fixed.upper, fit.parts["zero"].upper)
         held.append((lower < truth) & (truth < upper))
-    assert np.mean(held) == pytest.approx(0.95, abs=0.08)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.095)
 
 
 def test_a_hurdle_model_is_its_two_halves(data: pd.DataFrame, hurdle_fit: FitResult) -> None:
@@ -220,3 +220,19 @@ def test_marginal_means_hold_the_zeros(data: pd.DataFrame) -> None:
         contrast = over_h.contrasts("revpairwise", adjust="none").table.iloc[0]
         assert contrast["ratio"] == pytest.approx(ratio["estimate"], rel=1e-10)
         assert contrast["statistic"] == pytest.approx(ratio["statistic"], rel=1e-8)
+
+
+def test_a_hurdle_model_that_is_separated_says_so(data: pd.DataFrame) -> None:
+    """A level with zeros only has no mean above zero, and its zeros are certain; both coefficients are named."""
+    never = data.assign(k=np.where(np.arange(len(data)) % 5 == 0, "never", "some"))
+    never.loc[never["k"] == "never", "y"] = 0
+    fit = um.fit("y ~ k + (1 | g)", never, family="truncated_poisson", ziformula="~ k")
+    assert not fit.converged
+    assert "k[T.some]" in fit.status.messages[0]
+    assert "k[T.some] (zero inflation)" in fit.status.messages[0]
+    assert np.isinf(fit.fixed_effects.loc["k[T.some]", "std_error"])
+    assert np.isinf(fit.zero_inflation.loc["k[T.some]", "std_error"])
+    always = data.assign(k=np.where(data["y"] > 0, data["x"], 10.0))
+    fit = um.fit("y ~ x + (1 | g)", always, family="truncated_poisson", ziformula="~ k")
+    assert not fit.converged
+    assert np.isfinite(fit.fixed_effects["std_error"]).all()
