@@ -35,7 +35,8 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
         "offset",
         "an offset on the log scale: offset=numpy.log(data['time']), or offset(log(time)) in the formula",
     ),
-    "zi_formula": ("ziformula", "ziformula='~ 1'"),
+    **dict.fromkeys(("zi_formula", "zi", "zero_inflation", "exog_infl"), ("ziformula", "ziformula='~ 1'")),
+    "hurdle": ("ziformula", "family='truncated_poisson', ziformula='~ 1'"),
     "disp_formula": ("dispformula", "dispformula='~ x'"),
     **dict.fromkeys(
         ("se_fit", "return_std", "se.fit"), ("interval", "interval='confidence', whose table has std_error")

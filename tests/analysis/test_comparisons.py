@@ -377,7 +377,6 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult, poisson: um.FitResul
         root.comparisons({"x": (-400, 400)})
     zeros = counts.assign(y=np.where(np.arange(240) % 4, counts["y"], 0))
     inflated = um.fit("y ~ x + (1 | g)", zeros, "glmmtmb", family="poisson", ziformula="~ 1")
-    with pytest.raises(um.UnsupportedModelError, match="does not hold their joint covariance matrix"):
-        inflated.comparisons("x")
+    assert np.isfinite(inflated.comparisons("x").table["std_error"].iloc[0])
     link = inflated.comparisons("x", kind="link").table.iloc[0]
     assert link["estimate"] == pytest.approx(inflated.fixed_effects.loc["x", "estimate"], rel=1e-9)

@@ -30,7 +30,7 @@ RICH = simulate_rich()
         ("y ~ x + (1 + x | g)", {}, "pls", "glmm", "bayes"),
         ("y ~ x + (1 + x | g) + (1 | h)", {"weights": "w"}, "pls", "glmm", "bayes"),
         ("success ~ x + (1 | g)", {"family": "binomial"}, "pls", "glmm", "bayes"),
-        ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}, "glmmtmb", "", ""),
+        ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}, "pls", "glmmtmb", ""),
         ("y ~ x + (1 | g)", {"method": "posterior"}, "bayes", "pymc", "bayes"),
         ("y ~ x + (1 | g)", {"priors": {"x": um.priors.Normal(0, 1)}}, "bayes", "pymc", "bayes"),
         ("success ~ x + (1 | g)", {"family": "binomial", "method": "posterior"}, "bayes", "pymc", "bayes"),

@@ -90,7 +90,7 @@ class Pls(Backend):
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
-        if not design.family.is_linear:
+        if not design.is_linear:
             return pls_generalised.limits(design, request)
         if design.residual is not None:
             return residual_limits(design)

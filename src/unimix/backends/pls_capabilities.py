@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.capabilities import Capabilities, Never, Yes
 from unimix.backends.family_support import FamilySheet
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 
 _NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = NotYet("pls does not support this. Use backend='glmmtmb'.")
-
 CAPABILITIES = Capabilities(
     no_random_part=Yes(),
     group_effects=Yes(),
@@ -20,8 +18,9 @@ CAPABILITIES = Capabilities(
     approximate_posterior=Never("pls maximises a likelihood. Use backend='statsmodels'."),
     degrees_of_freedom=Yes("from the criterion's exact derivatives"),
     structures=Yes("in linear models"),
-    parts=_NO_PART,
     residual_covariance=Yes("in linear models, for group effects within the groups of the residuals"),
+    zero_inflation=Yes(),
+    dispersion_formula=Yes("on the log scale, in generalised models"),
 )
 FAMILIES = FamilySheet({}, {}, others=Yes())
 MOST_PARAMETERS, MOST_TIMES = 400, 2000

@@ -12,8 +12,9 @@ from unimix.design.estimates import Estimates
 from unimix.errors import FitError, listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import covariance_of
-from unimix.likelihood.lmm.conditioning import column_scale, is_singular
+from unimix.likelihood.glmm.optimise import joint_covariance_of
+from unimix.likelihood.glmm.row_model import RowModel
+from unimix.likelihood.lmm.conditioning import column_scale, is_singular, restore
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def limits(design: Design, request: FitRequest) -> list[str]:
     if design.is_structured:
         structures = listing(dict.fromkeys(b.structure for b in design.blocks if b.structure != "us"))
         return [f"{structures} covariances of a generalised model: pls has them for linear models. Use 'glmmtmb'"]
+    if design.dispersion is not None and len(design.family.parameters) > 1:
+        both = " and ".join(design.family.parameters)
+        return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
+    if design.dispersion is not None and design.family.is_linear:
+        return ["dispformula= of a linear model: pls has it for generalised ones. Use 'glmmtmb'"]
     return request.quadrature_faults(design, "use method='Laplace' or backend='pymc'")
 
 
@@ -59,21 +65,26 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     Raises:
         FitError: If the likelihood is not finite at any start.
     """
-    design, request = problem.design, problem.request
+    request, criterion = problem.request, LaplaceCriterion.of(problem.design)
+    design = criterion.rows
     nodes = request.nodes(design, n_agq)
     try:
-        optimum = LaplaceCriterion.of(design).search(nodes)
+        optimum = criterion.search(nodes)
     except FloatingPointError as error:
         raise FitError(f"pls found no start: {error}. Another link may help, such as the log link.") from error
     point = optimum.point
     covariances = tuple(f @ f.T for f in point.factors)
     units = [column_scale(b.z) for b in design.blocks]
     singular = is_singular(tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True)), 1.0)
-    at = laplace_at(design, point.beta, covariances, point.parameters, start=None)
-    parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
-    name = design.family.parameters[0] if design.family.parameters else ""
+    rows = RowModel.of(design, point.parameters, point.parts)
+    at = laplace_at(design, point.beta, covariances, rows.dispersion, zero=rows.predictors.get("zero"))
+    parameters = dict(zip(design.parameters, map(float, point.parameters), strict=True))
+    name = design.parameters[0] if design.parameters else ""
     first = parameters.get(name, 1.0)
-    beta_cov, unbounded, fault = covariance_of(optimum, design)
+    joint = joint_covariance_of(optimum, design)
+    fixed, fault = joint.of["fixed"], joint.fault
+    beta_cov = joint.covariance[fixed, fixed]
+    unbounded = {n: lost for n in joint.of if len(lost := joint.lost_of(n))}
     if fault and design.family.name == "student_t":
         fault += PEAKS
         if not np.isfinite(beta_cov).all():
@@ -81,7 +92,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(optimum.gain)
-    return Estimates(
+    estimates = Estimates(
         beta=point.beta,
         beta_cov=beta_cov,
         covariances=covariances,
@@ -91,7 +102,9 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         log_likelihood=optimum.value,
         converged=finished,
         parameters=parameters,
-        unbounded={"fixed": unbounded} if len(unbounded) else {},
+        parts={n: (own, joint.covariance[joint.of[n], joint.of[n]]) for n, own in point.parts.items()},
+        zero_cross=joint.covariance[fixed, joint.of["zero"]] if "zero" in joint.of else None,
+        unbounded=unbounded,
         std_error_kind="observed information",
         criterion=f"AGQ({nodes})" if nodes > 1 else "",
         singular=singular if design.blocks else False,
@@ -99,3 +112,4 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         engine_call=call,
         native=optimum,
     )
+    return restore(estimates, criterion.way_back, reml=False)

@@ -260,6 +260,16 @@ class Design:
         return len(self.fixed_names)
 
     @property
+    def parts(self) -> dict[str, AuxiliaryDesign]:
+        """Parts of the model other than the mean, by name: ``zero`` and ``dispersion``, as far as there are any."""
+        return {n: p for n, p in (("zero", self.zero), ("dispersion", self.dispersion)) if p is not None}
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the dispersion parameters that are the same in all rows: none if the dispersion has a formula."""
+        return self.family.parameters if self.dispersion is None else ()
+
+    @property
     def is_small(self) -> bool:
         """Whether the matrices are so small that several threads of linear algebra would not save time."""
         columns = self.p + sum(b.q for b in self.blocks)
@@ -323,8 +333,7 @@ class Design:
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure, *b.coordinates) for b in self.blocks)
-        parts = [p for p in (self.zero, self.dispersion) if p is not None]
-        for part in parts:
+        for part in self.parts.values():
             digest.update(np.ascontiguousarray(part.x).tobytes())
         names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
         digest.update(repr(names).encode())

@@ -122,7 +122,7 @@ def build_design(
             f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
             "dropping it."
         )
-    response = read_response(spec.response, env, family, w)
+    response = read_response(spec.response, env, family, w, zeros=spec.zero is not None)
     notes += response.notes
     for node in spec.offsets:
         value = evaluate(node, env)

@@ -85,7 +85,7 @@ _STRUCTURES = {
 
 def method_fault(design: Design, method: str | None, df_method: str) -> str:
     """Message that no engine can use this criterion or these degrees of freedom for the model; empty if one can."""
-    if design.zero is not None and design.family.response != "count":
+    if design.zero is not None and design.family.response not in ("count", "positive_count"):
         return (
             f"ziformula= is for counts (poisson, negative binomial): a {design.family.name} response has no structural "
             "zeros. Leave it out, or model zero or not as a binomial response of its own."

@@ -35,7 +35,9 @@ class Response:
     notes: tuple[str, ...] = ()
 
 
-def read_response(node: Node, env: Environment, family: Family, weights: FloatArray | None) -> Response:
+def read_response(
+    node: Node, env: Environment, family: Family, weights: FloatArray | None, *, zeros: bool = False
+) -> Response:
     """Evaluate the response and check that the family can describe it.
 
     Args:
@@ -43,6 +45,7 @@ def read_response(node: Node, env: Environment, family: Family, weights: FloatAr
         env: Columns with which the response is evaluated.
         family: Distribution of the response.
         weights: Values of ``weights=``, shape (n,), or None; they are trials for a binomial family.
+        zeros: Whether the model has a part for zeros; with a family of counts without zeros it is a hurdle model.
 
     Raises:
         DataError: If the family cannot describe the values; the message gives their number and the line to type.
@@ -66,21 +69,30 @@ def read_response(node: Node, env: Environment, family: Family, weights: FloatAr
             f"{family.name} family needs numbers; {hint}"
         )
     y = np.ascontiguousarray(value, dtype=np.float64)
-    fault = _fault(y, family)
+    fault = _fault(y, family, zeros=zeros)
     if fault:
         raise DataError(f"The response {text} does not suit family={family.name!r}: {fault}")
     return Response(y, None, weights)
 
 
-def _fault(y: FloatArray, family: Family) -> str:
+def _fault(y: FloatArray, family: Family, *, zeros: bool) -> str:
+    if zeros and family.is_truncated and not (y == 0).any():
+        return "a hurdle model describes zeros, and there are none: leave ziformula= out."
+    if zeros and family.is_truncated and not (y > 0).any():
+        return "all values are zero, and there is no count above the hurdle to explain."
     if family.response == "count":
         wrong = (y < 0) | (y != np.round(y))
         return _rule(y, wrong, "counts are whole numbers from 0. For rates, give offset=log(exposure) and the counts.")
     if family.response == "positive_count":
-        wrong = (y < 1) | (y != np.round(y))
+        wrong = (y < (0 if zeros else 1)) | (y != np.round(y))
+        if zeros:
+            return _rule(y, wrong, "counts are whole numbers from 0.")
         hint = "without zeros counts are whole numbers from 1. Counts with zeros are family='poisson' or "
         return _rule(
-            y, wrong, f"{hint}'negative_binomial'; many zeros beside them are zero inflation, ziformula='~ 1'."
+            y,
+            wrong,
+            f"{hint}'negative_binomial'; many zeros beside them are zero inflation, ziformula='~ 1'. With a family "
+            "without zeros ziformula= is a hurdle model: zero or not, and the counts above zero.",
         )
     if family.response == "positive":
         hint = "" if (y < 0).any() else " Zeros among positive numbers are family='tweedie'."

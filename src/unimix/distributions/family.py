@@ -58,6 +58,11 @@ class Family:
         return tuple(RANGES.get(name, (0.0, float("inf"))) for name in self.parameters)
 
     @property
+    def is_truncated(self) -> bool:
+        """Whether the distribution is one of counts without zeros; with ``ziformula=`` it is that of a hurdle model."""
+        return self.response == "positive_count"
+
+    @property
     def label(self) -> str:
         """Name of the distribution, which :func:`as_family` accepts."""
         return "negative_binomial_1" if self.parameters == ("alpha",) else self.name

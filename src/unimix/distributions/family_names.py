@@ -44,7 +44,7 @@ ALIASES: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Families by the names that other packages have for them, without underscores, and their arguments."""
 
-_ZEROS = "write family='{}', ziformula='~ 1' with backend='glmmtmb'."
+_ZEROS = "write family='{}', ziformula='~ 1'."
 _ORDERED = (
     "Ordered responses are not supported: two halves of the scale can be fitted by family='binomial', and scores with "
     "many steps by 'gaussian'."
@@ -57,20 +57,32 @@ _SURVIVAL = (
     "censoring."
 )
 _HURDLE = (
-    "A hurdle model is two fits whose log-likelihoods add up: zero or not by family='binomial', and the rows above "
-    "zero by {}."
+    "A hurdle model has a formula for the zeros and a family without zeros for the counts above: write family='{}', "
+    "ziformula='~ 1'."
+)
+_TWO_FITS = (
+    "A hurdle model of positive values is two fits whose log-likelihoods add up: zero or not by family='binomial', "
+    "and the rows above zero by {}."
 )
 ELSEWHERE: dict[tuple[str, ...], str] = {
-    ("zip", "zipoisson", "zeroinflatedpoisson", "zipoissonlog"): f"Zero inflation has a formula of its own: "
+    ("zip", "zipoisson", "zeroinflatedpoisson", "zipoissonlog", "zipois"): f"Zero inflation has a formula of its own: "
     f"{_ZEROS.format('poisson')}",
-    ("zinb", "zinegativebinomial", "zeroinflatednegativebinomial", "zinb2", "zinbinomial"): "Zero inflation has a "
-    f"formula of its own: {_ZEROS.format('negative_binomial')}",
+    (
+        "zinb",
+        "zinegativebinomial",
+        "zeroinflatednegativebinomial",
+        "zinb2",
+        "zinbinomial",
+        "zinegbin",
+    ): f"Zero inflation has a formula of its own: {_ZEROS.format('negative_binomial')}",
     ("zib", "zibinomial", "zeroinflatedbinomial", "zeroinflatedbeta", "zibeta", "zoib", "zeroinflatedgamma"): "Zero "
-    "inflation is for counts: family='poisson' or 'negative_binomial', ziformula='~ 1' with backend='glmmtmb'.",
-    ("hurdlepoisson", "hurdle"): _HURDLE.format("'truncated_poisson'"),
-    ("hurdlenegativebinomial", "hurdlenb", "hurdlenegbin"): _HURDLE.format("'truncated_negative_binomial'"),
-    ("hurdlegamma", "ziggamma", "zigamma"): _HURDLE.format("'gamma'") + " One model of both is family='tweedie'.",
-    ("hurdlelognormal",): _HURDLE.format("'lognormal'"),
+    "inflation is for counts: family='poisson' or 'negative_binomial', ziformula='~ 1'.",
+    ("hurdlepoisson", "hurdle", "zap", "zapoisson", "hurdlepois"): _HURDLE.format("truncated_poisson"),
+    ("hurdlenegativebinomial", "hurdlenb", "hurdlenegbin", "zanb", "zanegbinomial", "hurdlenbinom"): _HURDLE.format(
+        "truncated_negative_binomial"
+    ),
+    ("hurdlegamma", "ziggamma", "zigamma"): _TWO_FITS.format("'gamma'") + " One model of both is family='tweedie'.",
+    ("hurdlelognormal",): _TWO_FITS.format("'lognormal'"),
     ("truncatednbinom1",): "Counts without zeros have a quadratic variance here: 'truncated_negative_binomial'.",
     (
         *("ordinal", "ordered", "cumulative", "clm", "clmm", "polr", "propodds", "sratio", "cratio", "acat", "ologit"),
@@ -101,7 +113,7 @@ ELSEWHERE: dict[tuple[str, ...], str] = {
 
 OUTSIDE: tuple[tuple[str, str], ...] = (
     ("zeroinflat", f"Zero inflation has a formula of its own: {_ZEROS.format('poisson')}"),
-    ("hurdle", _HURDLE.format("a family without zeros, such as 'truncated_poisson'")),
+    ("hurdle", _HURDLE.format("truncated_poisson")),
     ("ordinal", _ORDERED),
     ("ordered", _ORDERED),
     ("cumulative", _ORDERED),

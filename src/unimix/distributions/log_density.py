@@ -29,6 +29,8 @@ class Pointwise:
         observed: Observed information, -d^2 value / d eta^2.
         expected: Expected information, the expectation of ``observed``.
         by_parameters: Derivatives of ``value`` with respect to the dispersion parameters.
+        by_zero: Derivative of ``value`` with respect to the logit of the probability of a structural zero; None for a
+            model without structural zeros.
     """
 
     value: FloatArray
@@ -36,6 +38,18 @@ class Pointwise:
     observed: FloatArray
     expected: FloatArray
     by_parameters: tuple[FloatArray, ...]
+    by_zero: FloatArray | None = None
+
+    def times(self, weights: FloatArray) -> Pointwise:
+        """Log likelihood of rows that count several times, by weights (n,)."""
+        return Pointwise(
+            weights * self.value,
+            weights * self.score,
+            weights * self.observed,
+            weights * self.expected,
+            tuple(weights * d for d in self.by_parameters),
+            None if self.by_zero is None else weights * self.by_zero,
+        )
 
 
 def pointwise(
@@ -93,37 +107,50 @@ def pointwise(
     return density
 
 
-def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwise:
+def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: bool = False) -> Pointwise:
     """Mixture of a count distribution with structural zeros (Lambert 1992, Technometrics 34:1-14).
+
+    With counts that cannot be zero this is the hurdle model (Mullahy 1986, J. Econometrics 33:341-365): a zero is
+    always structural.
 
     Args:
         plain: Log likelihood of the count distribution, without weights.
         y: Counts, shape (n,).
         zero: Logit of the probability of a structural zero, shape (n,).
+        hurdle: Whether the count distribution has no zeros.
 
     Returns:
         Log likelihoods of the mixture. ``expected`` is a positive approximation for the search, because the expectation
         has no simple form.
     """
     log_pi, log_rest = special.log_expit(zero), special.log_expit(-zero)
-    mixed = np.logaddexp(log_pi, log_rest + plain.value)
     at_zero = y == 0
-    share = np.where(at_zero, np.exp(log_rest + plain.value - mixed), 1.0)
+    mixed = log_pi if hurdle else np.logaddexp(log_pi, log_rest + plain.value)
+    if not hurdle:  # where the link gives no mean there is no mixture
+        mixed = np.where(np.isneginf(plain.value), -np.inf, mixed)
+    share = np.where(
+        at_zero, 0.0 if hurdle else np.exp(log_rest + plain.value - np.where(np.isneginf(mixed), 0.0, mixed)), 1.0
+    )
+    # with s the share of the counts among what was observed, dl / d zeta = (1 - s) - pi
     return Pointwise(
         np.where(at_zero, mixed, log_rest + plain.value),
         share * plain.score,
         share * plain.observed - share * (1 - share) * plain.score**2,
         np.maximum(share, 1e-3) * plain.expected,
         tuple(share * d for d in plain.by_parameters),
+        (1.0 - share) - np.exp(log_pi),
     )
 
 
-def mixed_derivative(plain: Pointwise, y: FloatArray, zero: FloatArray) -> FloatArray:
+def mixed_derivative(plain: Pointwise, y: FloatArray, zero: FloatArray, *, hurdle: bool = False) -> FloatArray:
     """Second derivative d^2 l / (d eta d zeta) of the mixture of :func:`zero_inflated`, shape (n,).
 
     With s = f / (f + exp(zeta)), the share of the counts among the zeros, dl / d eta = s d log f / d eta at y = 0, and
-    ds / d zeta = -s (1 - s). A positive count is no structural zero, and its score does not depend on zeta.
+    ds / d zeta = -s (1 - s). A positive count is no structural zero, and its score does not depend on zeta. The two
+    parts of a hurdle model do not share a row's likelihood, so that the derivative is zero.
     """
+    if hurdle:
+        return np.zeros_like(zero)
     share = special.expit(plain.value - zero)
     return np.where(y == 0, -share * (1 - share) * plain.score, 0.0)
 

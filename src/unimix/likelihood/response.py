@@ -8,7 +8,7 @@ from scipy import special
 
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
-from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
+from unimix.distributions.log_density import Pointwise, mixed_derivative, pointwise, zero_inflated
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,8 +25,25 @@ def row_log_likelihood(
         zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
     design.require_one_residual()
-    density = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
-    return density if zero is None else zero_inflated(density, design.y, zero)
+    if zero is None:
+        return pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+    density = pointwise(design.family, parameters, design.y, eta)
+    mixture = zero_inflated(density, design.y, zero, hurdle=design.family.is_truncated)
+    return mixture if design.weights is None else mixture.times(design.weights)
+
+
+def mixed_information(design: Design, parameters: FloatArray, eta: FloatArray, zero: FloatArray) -> FloatArray:
+    """Second derivative d^2 l / (d eta d zeta) of each row's log likelihood under zero inflation, shape (n,).
+
+    Args:
+        design: The model and its data.
+        parameters: Dispersion parameters, shape (k,).
+        eta: Linear predictor of the mean with offset, shape (n,).
+        zero: Logit of the probability of a structural zero, shape (n,).
+    """
+    plain = pointwise(design.family, parameters, design.y, eta)
+    mixed = mixed_derivative(plain, design.y, zero, hurdle=design.family.is_truncated)
+    return mixed if design.weights is None else design.weights * mixed
 
 
 def saturated(design: Design, parameters: FloatArray) -> float:

@@ -16,8 +16,15 @@ from unimix.design.arrays import Design
 from unimix.distributions.parameter_scales import inside
 from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
-from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, covariance_of
+from unimix.likelihood.glmm.laplace import LaplaceSolution, adaptive_quadrature, fixed_predictor, laplace_at
+from unimix.likelihood.glmm.optimise import (
+    JointCovariance,
+    LaplaceOptimum,
+    Point,
+    covariance_of,
+    joint_covariance_of,
+)
+from unimix.likelihood.glmm.row_model import RowModel
 from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
 from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
@@ -38,6 +45,10 @@ def _refused(reason: str) -> str:
     return f"This result cannot be certified: {reason}."
 
 
+def _rows(design: Design, at: Point) -> RowModel:
+    return RowModel.of(design, at.parameters, at.parts)
+
+
 def _offset(design: Design) -> FloatArray:
     return np.zeros(design.n) if design.offset is None else design.offset
 
@@ -55,11 +66,14 @@ class GeneralisedGround:
 
     def point(self, fit: FittedModel) -> Point | None:
         """A result's parameters in the coordinates of the well-scaled design; None if the result lacks some of them."""
-        family = self.design.family
-        values = np.array([fit.criteria.parameters.get(name, np.nan) for name in family.parameters])
-        if not inside(family, values):
+        names = self.design.parameters
+        values = np.array([fit.criteria.parameters.get(name, np.nan) for name in names])
+        if names and not inside(self.design.family, values):
             return None
-        return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values)
+        if set(fit.parts) != set(self.design.parts):
+            return None
+        parts = {name: np.asarray(part.estimate) for name, part in fit.parts.items()}
+        return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values, parts)
 
     def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""
@@ -81,7 +95,8 @@ class GeneralisedGround:
             message = "unimix's criterion has no value at its estimates"
             return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=message), _refused(message))
         best = self.best(nodes)
-        at_best = self._cov(covariance_of(best, self.conditioned)[0])
+        joint = joint_covariance_of(best, self.conditioned)
+        at_best = self._cov(joint.covariance[joint.of["fixed"], joint.of["fixed"]])
         scale = np.sqrt(np.diag(at_best))
         checks = [
             messages.rows_check(fit, self.design),
@@ -93,6 +108,7 @@ class GeneralisedGround:
         if fit.random:
             checks.append(self._effects(fit, at))
         checks += self._inference(fit, at, at_best)
+        checks += self._parts(fit, joint)
         gap = self._gap(value, best, at, criterion)
         return verdicts.conclude(
             fit,
@@ -136,10 +152,21 @@ class GeneralisedGround:
             message = "the likelihood has no curvature where data are separated, and no standard errors"
             return [Check(name="standard errors", passed=None, said=message)]
         kinds, dfs = {"observed information": covariance}, {}
-        if not fit.random and self.design.family.parameters:
+        if not fit.random and self.design.family.parameters and not self.design.parts:
             kinds["Pearson dispersion"], df_residual = self._pearson(fit, at)
             dfs["residual"] = np.full(self.design.p, df_residual)
         return [messages.standard_errors(fit, kinds, ROUGH), messages.degrees(fit, dfs)]
+
+    def _parts(self, fit: FittedModel, joint: JointCovariance) -> list[Check]:
+        """Checks of the covariance matrices of the coefficients of the zero inflation and of the dispersion."""
+        checks = []
+        for name, part in fit.parts.items():
+            if part.unbounded.size or len(joint.lost_of(name)):
+                continue  # an estimate that tends to infinity has no standard error to compare
+            turn, own = self.way_back.parts[name], joint.of[name]
+            covariance = turn @ joint.covariance[own, own] @ turn.T
+            checks.append(messages.standard_errors_of_part(fit, name, covariance, ROUGH))
+        return checks
 
     def _expected(self, at: Point) -> Curvature:
         """Derivatives of Laplace's approximation with the expected information, the criterion of lme4."""
@@ -168,15 +195,14 @@ class GeneralisedGround:
         if nodes > 1:
             variance = float(at.factors[0][0, 0] ** 2)
             fixed = fixed_predictor(design, at.beta)
-            return adaptive_quadrature(
-                lambda eta: row_log_likelihood(design, at.parameters, eta),
-                fixed,
-                design.blocks[0],
-                variance,
-                nodes,
-            )
+            return adaptive_quadrature(_rows(design, at).at, fixed, design.blocks[0], variance, nodes)
+        return self._laplace(at, expected=expected).log_likelihood
+
+    def _laplace(self, at: Point, *, expected: bool) -> LaplaceSolution:
+        rows = _rows(self.conditioned, at)
         covariances = [f @ f.T for f in at.factors]
-        return laplace_at(design, at.beta, covariances, at.parameters, expected=expected).log_likelihood
+        zero = rows.predictors.get("zero")
+        return laplace_at(self.conditioned, at.beta, covariances, rows.dispersion, expected=expected, zero=zero)
 
     def _same_model(self, fit: FittedModel, at: Point, value: float) -> Check:
         known: dict[str, float] = {}
@@ -213,9 +239,7 @@ class GeneralisedGround:
         return np.asarray(share * np.linalg.inv(information)), df_residual
 
     def _effects(self, fit: FittedModel, at: Point) -> Check:
-        covariances = [f @ f.T for f in at.factors]
-        expected = fit.criteria.criterion == EXPECTED
-        evaluation = laplace_at(self.conditioned, at.beta, covariances, at.parameters, expected=expected)
+        evaluation = self._laplace(at, expected=fit.criteria.criterion == EXPECTED)
         worst, spread = [0.0], [0.0]
         for block, turn, modes, covs in zip(
             fit.random, self.way_back.blocks, evaluation.modes, evaluation.mode_covs, strict=True

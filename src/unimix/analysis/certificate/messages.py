@@ -192,6 +192,26 @@ def group_effects(worst: float, spread: float) -> Check:
     return Check(name="group effects", passed=passed, said=message, numbers=numbers)
 
 
+PART_NAMES = {"zero": "zero inflation", "dispersion": "dispersion"}
+"""Names of the parts of a model other than the mean, in words."""
+
+
+def standard_errors_of_part(fit: FittedModel, name: str, covariance: FloatArray, tolerance: float) -> Check:
+    """Check the covariance matrix of the coefficients of a part other than the mean.
+
+    Args:
+        fit: The result.
+        name: Name of the part, ``zero`` or ``dispersion``.
+        covariance: Their covariance matrix from the observed information of all parameters, shape (k, k).
+        tolerance: Largest relative difference of the standard error of any contrast.
+    """
+    off = worst_contrast(np.asarray(fit.parts[name].covariance), covariance)
+    passed = off <= tolerance
+    said = f"observed information, within {off:.1e}" if passed else f"a contrast is {percent(off)} from ours"
+    title = f"standard errors of the {PART_NAMES[name]}"
+    return Check(name=title, passed=passed, said=said, numbers={"observed information": off})
+
+
 def largest_difference(claimed: FloatArray, exact: FloatArray, least: FloatArray) -> float:
     """Largest difference of covariance matrices in products of the exact standard deviations.
 

@@ -14,10 +14,11 @@ DIGITS = 1e-3
 
 def out_of_reach(design: Design) -> str:
     """The reason why unimix has no criterion for a design; empty if it has one."""
-    if design.zero is not None:
-        return "unimix has no criterion of its own for zero inflation"
-    if design.dispersion is not None:
-        return "unimix has no criterion of its own for a model of the dispersion"
+    if design.dispersion is not None and design.family.is_linear:
+        return "unimix has no criterion of its own for a model of the dispersion of a Gaussian response"
+    if design.dispersion is not None and len(design.family.parameters) > 1:
+        names = " and ".join(design.family.parameters)
+        return f"unimix has no criterion of its own for a model of the dispersion beside {names}"
     structures = sorted({b.structure for b in design.blocks} - {"us"})
     if structures and not design.is_linear:
         return f"unimix has no criterion of its own for {' and '.join(structures)} covariances of a generalised model"

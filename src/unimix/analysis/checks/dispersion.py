@@ -169,6 +169,10 @@ def check_zeros(fit: FittedModel) -> ZeroInflation:
         Against the rows' probabilities given the group effects.
     """
     if fit.family.response != "count":
+        if "zero" in fit.parts:
+            raise UnsupportedModelError(
+                "In a hurdle model the zeros have a part of their own, and cannot be too many: see fit.zero_inflation."
+            )
         raise UnsupportedModelError(f"Zeros are checked for counts only, and the family is {fit.family.name}.")
     if "dispersion" in fit.parts:
         raise UnsupportedModelError("The probability of a zero is not known where the dispersion has a formula.")

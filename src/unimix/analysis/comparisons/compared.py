@@ -13,6 +13,7 @@ from unimix.analysis.comparisons.predictor_changes import Change
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import FixedInference
 from unimix.analysis.means.reference_grid import PopulationRows
+from unimix.analysis.means.two_parts import TwoParts
 from unimix.analysis.prediction.over_groups import OverGroups
 from unimix.design.typed_columns import as_numbers, read_columns
 from unimix.distributions.family import Family
@@ -38,6 +39,8 @@ class Plan:
         averages: Averages over the rows.
         inference: The fixed effects, prepared for inference.
         over: Function from rows to their averages over the groups; None for groups whose effects are zero.
+        two_parts: The expected response of a model with a part for zeros, whose coefficients the inference covers; else
+            None.
     """
 
     family: Family
@@ -47,6 +50,7 @@ class Plan:
     averages: Averages
     inference: FixedInference
     over: Callable[[pd.DataFrame], OverGroups] | None
+    two_parts: TwoParts | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -57,6 +61,8 @@ class Plan:
 def compared(plan: Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatArray | None]:
     """Estimates, gradients and draws of one change for every average, on the scale of the tests."""
     what = f"The comparison of {', '.join(change.names)} ({change.label})"
+    if plan.two_parts is not None:
+        return *_of_two_parts(plan, plan.two_parts, change, what), None
     beta, draws = plan.inference.beta, plan.inference.posterior
     if plan.comparison == "dydx":
         if plan.over is not None:
@@ -93,6 +99,36 @@ def compared(plan: Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatA
     return compare(scale, high_mean, low_mean), gradient, drawn
 
 
+def _of_two_parts(plan: Plan, two_parts: TwoParts, change: Change, what: str) -> tuple[FloatArray, FloatArray]:
+    """Estimates and gradients of one change in responses (1 - pi) m; a slope is a central difference."""
+    scale, step, frames = LOGARITHMS.get(plan.comparison, plan.comparison), 1.0, (change.high, change.low)
+    if plan.comparison == "dydx":
+        step, frames = _small_changes(plan, change)
+        scale = "difference"
+    means, gradients, endless = [], [], np.zeros(len(plan.base), dtype=bool)
+    for moved in frames:
+        frame = plan.base.assign(**moved)
+        rows, z = plan.rows(frame, what), plan.rows.zero(frame)
+        mean, gradient = two_parts.mean(rows, z)
+        means.append(_averaged(plan, mean, what))
+        gradients.append(plan.averages(gradient))
+        endless |= plan.inference.lacks(np.hstack([rows.x, z]))
+    up, down = compare_slopes(scale, means[0], means[1])
+    gradient = up[:, None] * gradients[0] + down[:, None] * gradients[1]
+    lost = plan.averages(endless.astype(float)) > 0
+    gradient = np.where(lost[:, None], np.nan, gradient)
+    return compare(scale, means[0], means[1]) / step, gradient / step
+
+
+def _small_changes(plan: Plan, change: Change) -> tuple[float, tuple[dict[str, FloatArray], dict[str, FloatArray]]]:
+    """A thousandth of a predictor's range, and its values half of that above and below those of the rows."""
+    name = change.names[0]
+    at = np.asarray(as_numbers(read_columns(plan.base, [name])[name]), dtype=np.float64)
+    low, high = plan.rows.range_of(name)
+    step = 1e-3 * ((high - low) or 1.0)
+    return step, ({name: at + step / 2}, {name: at - step / 2})
+
+
 def _compared_over_groups(
     plan: Plan, scale: str, rows: tuple[Linear, Linear], over: tuple[OverGroups, OverGroups], what: str
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
@@ -117,10 +153,8 @@ def _slope_over_groups(
     The variance between groups may depend on the predictor, so that the slope has a part of its own from it. The
     difference is central, with a relative error of about 1e-7.
     """
-    at = np.asarray(as_numbers(read_columns(plan.base, [change.names[0]])[change.names[0]]), dtype=np.float64)
-    low, high = plan.rows.range_of(change.names[0])
-    step = 1e-3 * ((high - low) or 1.0)
-    frames = [plan.base.assign(**{change.names[0]: at + side * step / 2}) for side in (1, -1)]
+    step, moved = _small_changes(plan, change)
+    frames = [plan.base.assign(**values) for values in moved]
     rows = (plan.rows(frames[0], what), plan.rows(frames[1], what))
     ends = over(frames[0]), over(frames[1])
     value, gradient, drawn = _compared_over_groups(plan, "difference", rows, ends, what)

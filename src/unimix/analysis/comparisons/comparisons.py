@@ -18,12 +18,13 @@ from unimix.analysis.means.equivalence import COLUMNS as EQUIVALENCE
 from unimix.analysis.means.equivalence import checked_bounds
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
+from unimix.analysis.means.two_parts import TwoParts, joint_inference
 from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.design.frames import one_row, to_pandas
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Gaussian
-from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -145,7 +146,8 @@ def comparisons(
     Every row is predicted twice, before and after the change, with its other predictors and its offset held fixed. The
     two predictions are averaged over the rows and then compared, so that a ratio is the ratio of the averages.
     Predictions are for the population, that is for a group whose effects are zero, which in models with a link is not
-    the average over groups.
+    the average over groups. With zero inflation, and in hurdle models, they hold the zeros, and standard errors have
+    the errors of both parts.
 
     Args:
         variables: Predictors to change; None for all. ``{"x": what}`` says how x changes. For a numeric predictor: a
@@ -178,7 +180,7 @@ def comparisons(
     Raises:
         OptionError: If predictors, levels or options do not exist; the message lists all faults.
         DataError: If rows cannot be predicted, or a ratio is taken of responses that are not positive.
-        UnsupportedModelError: If the response scale is asked of a model with zero inflation.
+        UnsupportedModelError: If the result does not hold the covariance of its mean with its zero inflation.
 
     Example:
         >>> import unimix as um
@@ -217,14 +219,17 @@ def comparisons(
         groups = _per_row(base, labels)
     family = fit.family if kind == "response" else Gaussian()
     averages = Averages.of(codes, share, len(groups))
+    inference = fixed_inference(fit)
+    two_parts = TwoParts.of(fit) if "zero" in fit.parts and kind == "response" else None
     plan = Plan(
         family,
         comparison,
         rows,
         base,
         averages,
-        fixed_inference(fit),
+        inference if two_parts is None else joint_inference(fit, inference),
         (lambda f: OverGroups.of(fit, f)) if over else None,
+        two_parts,
     )
     parts = [compared(plan, change) for change in changes]
     tables = [_labelled(change, groups) for change in changes]
@@ -273,12 +278,6 @@ def _checked(
         faults.append("weights= are the weights of an average: leave them out with average=False.")
     if faults:
         raise OptionError("\n".join(faults))
-    if "zero" in fit.parts and kind == "response":
-        raise UnsupportedModelError(
-            "With zero inflation the expected response depends on two parts, and the result does not hold their joint "
-            "covariance matrix, which standard errors need: use kind='link' for the linear predictor of the count, or "
-            "fit.predict(new, level='population') for estimates without standard errors."
-        )
 
 
 def _grouped(

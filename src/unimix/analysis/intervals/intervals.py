@@ -192,7 +192,9 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
     if design.is_linear:
         return LinearModel(design, covariances, fit.sigma, reml=reml)
     nodes = int(fit.criteria.criterion[4:-1]) if fit.criteria.criterion.startswith("AGQ(") else 1
-    return LaplaceModel(design, covariances, np.asarray(fit.fixed.estimate), fit.dispersion_parameters, nodes)
+    values = np.array([fit.criteria.parameters[name] for name in design.parameters])
+    parts = {name: np.asarray(part.estimate) for name, part in fit.parts.items()}
+    return LaplaceModel(design, covariances, np.asarray(fit.fixed.estimate), values, nodes, parts)
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,14 @@ def profile(
     why = _no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
-    estimates = values_of(fit, parameters)
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
+    if fit.parts:
+        beside = [p.name for p in parameters if p.target is None]
+        parameters = [p for p in parameters if p.target is not None]
+        if not parameters:
+            raise UnsupportedModelError(f"There is no profile of {listing(beside)}: method='wald' has an interval.")
+        notes = (*notes, f"No profile of {listing(beside)}: method='wald' has an interval.") if beside else notes
+    estimates = values_of(fit, parameters)
     if not fit.converged:
         words = UNSURE.get(fit.status.state, "failed")
         notes = (*notes, f"The fit {words}; the profiles start from unimix's own optimum.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,9 +18,11 @@ from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.specs import Specs, read_specs
+from unimix.analysis.means.two_parts import log_means
 from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
+from unimix.distributions.family import Poisson
 from unimix.distributions.random_responses import mean_of
-from unimix.errors import OptionError, UnsupportedModelError
+from unimix.errors import OptionError
 from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
@@ -38,12 +41,8 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
     checked_weights(weights)
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
-    if kind == "response":
+    if kind == "response" and "zero" not in fit.parts:
         mean_of(fit.family, np.zeros(0))  # refuses a family whose expected response is not the inverse link
-    if "zero" in fit.parts and kind == "response":
-        raise UnsupportedModelError(
-            "With zero inflation, marginal means exist on the link scale only: use kind='link'."
-        )
 
 
 def _checked_average(fit: FittedModel, average: str | None, kind: str, bias_adjust: bool | float) -> str:
@@ -88,7 +87,8 @@ def emmeans(
         kind: Scale of the means: link, or response, which applies the inverse link, with standard errors by the delta
             method; contrasts of models with a log or logit link are then ratios or odds ratios. A transformed response
             of a linear model, such as ``log(y)``, ``sqrt(y)``, ``log1p(y)`` or ``y^2``, is turned back, too, and
-            contrasts of ``log(y)`` are ratios.
+            contrasts of ``log(y)`` are ratios. With zero inflation, and in hurdle models, the means are averages of
+            expected responses, which hold the zeros.
         bias_adjust: Whether to give means of a response that is turned back instead of its value at the mean of, say,
             ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
             of all group effects. A number is the standard deviation to use instead.
@@ -106,7 +106,8 @@ def emmeans(
     Raises:
         OptionError: If predictors, levels or options are unknown.
         DataError: If no mean can be estimated.
-        UnsupportedModelError: If the response scale is asked of a model with zero inflation.
+        UnsupportedModelError: If the response scale is asked of a result that does not hold the covariance of its mean
+            with its zero inflation.
 
     Example:
         >>> import unimix as um
@@ -154,10 +155,17 @@ def every_mean(
     if fit.model.aliased:
         whole = averages.turn @ every.full(grid.frame, "The grid").x
     rows, lost = _estimable(every, whole, averages.empty)
-    inference = fixed_inference(fit, df_method)
-    functions, offset = inference.functions(rows), averages.turn @ grid.offset
+    inference, offset = fixed_inference(fit, df_method), averages.turn @ grid.offset
+    if kind == "response" and "zero" in fit.parts:
+        found = log_means(fit, inference, grid, every, averages)
+        inference, lost, scale = found.inference, found.lost, Scale.of_family(Poisson("log"))
+        rows, offset = np.eye(len(offset)), np.zeros(len(offset))
+        averages = replace(averages, empty=lost)
+    functions = inference.functions(rows)
     if average is not None:
         scale = Scale.over_groups(OverGroups.of(fit, grid.frame).averaged(averages.turn))
+    if bias_adjust is not False and "zero" in fit.parts:
+        raise OptionError("bias_adjust= is for a transformed response, and a count with zeros has none: leave it out.")
     if bias_adjust is not False:
         scale.mean((functions.estimate + offset)[~lost])  # refused here, not where the table is printed
     partners = Predictors.of(fit, design).partners(everything)

@@ -98,6 +98,11 @@ class PopulationRows:
             )
         return Linear(rows.x, rows.offset if self.offset is None else rows.offset + self.offset)
 
+    def zero(self, frame: pd.DataFrame) -> FloatArray:
+        """Columns of the zero inflation at the rows of a frame, shape (n, r); none if the model has no such part."""
+        found = self.encoding.transform(frame, with_groups=False).zero
+        return np.empty((len(frame), 0)) if found is None else found
+
     def without_given_offset(self) -> PopulationRows:
         """Return the rows without the offset that was given per row, so that any number of rows will do."""
         population = copy.copy(self)

@@ -122,7 +122,7 @@ class Rows:
     def pointwise(self, parameters: FloatArray, y: FloatArray, eta: FloatArray) -> Pointwise:
         """Log-density of each row's response y at its linear predictor."""
         found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
-        return found if self.zero is None else zero_inflated(found, y, self.zero)
+        return found if self.zero is None else zero_inflated(found, y, self.zero, hurdle=self.family.is_truncated)
 
     def draw(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
         """Draw one response for each of the linear predictors (S, n)."""

@@ -12,13 +12,12 @@ from scipy import special
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
 from unimix.design.grouping_factors import block_labels
-from unimix.distributions.log_density import mixed_derivative
 from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import is_sampled
 from unimix.fitted.sampled import engine_draws, variable_draws
-from unimix.likelihood.response import row_log_likelihood
+from unimix.likelihood.response import mixed_information
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.correlation_pairs import correlation_matrices
@@ -149,8 +148,7 @@ def conditional_of_both_parts(fit: FittedModel, design: Design) -> Conditional:
     zero = fit.rows.zero_probability
     if part is None or design.zero is None or zero is None or not np.asarray(part.cross_covariance).size:
         return at
-    plain = row_log_likelihood(design, dispersion_of(fit), fit.rows.linear_predictor)
-    mixed = mixed_derivative(plain, design.y, special.logit(zero))
+    mixed = mixed_information(design, dispersion_of(fit), fit.rows.linear_predictor, special.logit(zero))
     cross, covariance = np.asarray(part.cross_covariance), np.asarray(part.covariance)
     return with_zero_inflation(at, design.zero.x, mixed, cross, covariance)
 

@@ -230,7 +230,7 @@ def _of_two_parts(
 ) -> FloatArray:
     """Confidence intervals of the expected response s mu under zero inflation, shape (n, 4).
 
-    With eta = log mu for a log link, s = 1 / (1 + exp(zeta)) and zeta = z'gamma, the delta method gives
+    With eta the linear predictor, s = 1 / (1 + exp(zeta)) and zeta = z'gamma, the delta method gives
 
         var(log(s mu)) = var((mu'/mu) eta - (1 - s) zeta)
 
@@ -247,8 +247,9 @@ def _of_two_parts(
             "The result does not hold the covariance of the mean's coefficients with those of the zero inflation, "
             "which an interval of the expected response needs: use kind='link', or leave interval= out."
         )
-    mean, share = mean_of(rows.family, centre), np.asarray(rows.share)
-    rate = np.abs(mean_slope(rows.family, centre)) / mean
+    parameters = fit.dispersion_parameters
+    mean, share = mean_of(rows.family, centre, parameters), np.asarray(rows.share)
+    rate = np.abs(mean_slope(rows.family, centre, parameters)) / mean
     error = conditional_of_both_parts(fit, fit.design())
     x = np.hstack([rate[:, None] * at.rows.x, -(1 - share)[:, None] * z])
     columns = [rate[:, None] * c for c in at.columns(integrated)]

@@ -359,7 +359,9 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         converged=not faults,
         parameters=parameters,
         parts=parts,
-        zero_cross=cross.reshape(p, -1) if "zero" in parts and cross.size and np.isfinite(cross).all() else None,
+        zero_cross=cross.reshape((p, -1), order="F")
+        if "zero" in parts and cross.size and np.isfinite(cross).all()
+        else None,
         df_method="normal",
         singular=singular,
         messages=(*faults, *(str(n) for n in answer["notes"])),

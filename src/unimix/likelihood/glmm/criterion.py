@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.likelihood.glmm.gradient import NO_PARTS
 from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, search_laplace
-from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled
+from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned, relative_factors, well_scaled
 from unimix.likelihood.lmm.optimise import lower_triangular
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,17 +49,25 @@ class LaplaceCriterion:
         scaled = well_scaled(design)
         return cls(scaled.rows, scaled.way_back, scaled.share("Laplace optima", _Known))
 
-    def point(self, covariances: Sequence[FloatArray], beta: FloatArray, parameters: FloatArray) -> Point:
+    def point(
+        self,
+        covariances: Sequence[FloatArray],
+        beta: FloatArray,
+        parameters: FloatArray,
+        parts: Mapping[str, FloatArray] = NO_PARTS,
+    ) -> Point:
         """Convert parameters to well-scaled coordinates.
 
         Args:
             covariances: Covariance matrix of each block's effects, shapes (q, q), in the design's units.
             beta: Fixed effects in the design's units, shape (p,).
-            parameters: Dispersion parameters, shape (k,).
+            parameters: Dispersion parameters, shape (k,); none if the dispersion has a formula.
+            parts: Coefficients of the zero inflation and of the dispersion in the design's units, by name of the part.
         """
         factors = relative_factors(self.way_back.conditioned(covariances), 1.0)
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family)
+        inside = {name: in_conditioned(self.way_back, name, parts[name]) for name in self.rows.parts}
+        return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family, inside)
 
     def search(self, n_nodes: int = 1) -> LaplaceOptimum:
         """Find the highest maximum from the likely starts.
@@ -91,7 +100,10 @@ class LaplaceCriterion:
         near = other.search(n_nodes)
         turns = [turn @ f for turn, f in zip(other.way_back.blocks, near.point.factors, strict=True)]
         start = self.point(
-            [t @ t.T for t in turns], other.way_back.inverse @ near.point.beta, near.point.parameters
+            [t @ t.T for t in turns],
+            other.way_back.inverse @ near.point.beta,
+            near.point.parameters,
+            {name: other.way_back.parts[name] @ own for name, own in near.point.parts.items()},
         ).off_the_boundary()
         optimum = search_laplace(self.rows, n_nodes, starts=[start], hessian=near.hessian)
         self._known.searched[n_nodes] = optimum

@@ -1,6 +1,8 @@
-"""Starting values: fixed effects of a generalised linear model without group effects, by Fisher scoring."""
+"""Starting values: fixed effects of a generalised linear model by Fisher scoring, and moderate other parameters."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,12 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
     """
     family = design.family
     parameters = moderate_dispersion(design)
+    if design.zero is not None:  # the counts that are certainly no structural zeros, and half of the others
+        at_zero = design.y == 0
+        weights = np.where(at_zero, 1e-9 if family.is_truncated else 0.5, 1.0)
+        counts = np.where(at_zero & family.is_truncated, 1.0, design.y)
+        weights = weights if design.weights is None else weights * design.weights
+        design = replace(design, y=counts, zero=None, weights=weights)
     offset = np.zeros(design.n) if design.offset is None else design.offset
     link, y = LINKS[family.link], design.y
     if family.response in ("binomial", "unit"):
@@ -88,6 +96,23 @@ def moderate_dispersion(design: Design) -> FloatArray:
         g = float(np.mean(residuals**3)) / spread**3
         parameters[1] = np.copysign(np.clip(abs(g), 0.1, 0.7), g)
     return parameters
+
+
+def moderate_parts(design: Design) -> dict[str, FloatArray]:
+    """Coefficients of the zero inflation and of the dispersion from which a search starts, shapes (k,).
+
+    The dispersion is the moderate one in all rows, as far as its columns allow. The probability of a structural zero is
+    half the share of zeros in all rows; in a hurdle model, where all zeros are structural, it is the whole share.
+    """
+    parts = {}
+    if design.zero is not None:
+        share = float(np.mean(design.y == 0)) * (1.0 if design.family.is_truncated else 0.5)
+        share = min(max(share, 0.01), 0.99)
+        parts["zero"] = _regress(design.zero.x, np.full(design.n, np.log(share / (1 - share))))
+    if design.dispersion is not None:
+        level = np.log(moderate_dispersion(design)[0])
+        parts["dispersion"] = _regress(design.dispersion.x, np.full(design.n, level))
+    return parts
 
 
 def _regress(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -1,26 +1,27 @@
-"""Gradient of Laplace's approximation with respect to covariance factors, fixed effects and dispersion parameters.
+"""Gradient of Laplace's approximation with respect to covariance factors, fixed effects and all other parameters.
+
+The others are dispersion parameters and the coefficients of the zero inflation and of the dispersion.
 
 With u the conditional modes and A = I + U'WU, the approximation is l = sum log f - u'u/2 - log|A|/2. A parameter
 changes l through the predictor at fixed u, through the modes (by the implicit function theorem), and through W. The
-derivatives of W with respect to the predictor and the dispersion are central differences of each row's exact second
-derivative; all other derivatives are exact. The formulas are those of Skaug & Fournier (2006), Comput. Stat. Data Anal.
-51:699-709, section 3, without automatic differentiation.
+derivatives of W with respect to the predictor and the other parameters are central differences of each row's exact
+second derivative; all other derivatives are exact. The formulas are those of Skaug & Fournier (2006), Comput. Stat.
+Data Anal. 51:699-709, section 3, without automatic differentiation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
-from unimix.distributions.parameter_scales import from_free, slopes, to_free
 from unimix.likelihood.glmm.effects_system import EffectsSystem, layout_of
 from unimix.likelihood.glmm.laplace import LaplaceSolution, fixed_predictor, laplace
-from unimix.likelihood.response import row_log_likelihood
+from unimix.likelihood.glmm.row_model import RowModel, by_row_and_direction, sum_by_direction
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -37,7 +38,8 @@ class Slope:
         by_factors: Derivatives with respect to the elements of the lower triangular factors, block by block and row
             by row.
         by_beta: Derivatives with respect to the fixed effects, shape (p,).
-        by_parameters: Derivatives with respect to each dispersion parameter on its free scale, shape (k,).
+        by_parameters: Derivatives with respect to each dispersion parameter on its free scale, and then to the
+            coefficients of the zero inflation and of the dispersion, shape (k,).
     """
 
     value: float
@@ -45,6 +47,14 @@ class Slope:
     by_factors: FloatArray
     by_beta: FloatArray
     by_parameters: FloatArray
+
+    @property
+    def gradient(self) -> FloatArray:
+        """All derivatives in the order of packed parameters, shape (d,)."""
+        return np.concatenate([self.by_factors, self.by_beta, self.by_parameters])
+
+
+NO_PARTS: Mapping[str, FloatArray] = {}
 
 
 def slope_of_laplace(
@@ -55,6 +65,7 @@ def slope_of_laplace(
     start: FloatArray | None = None,
     *,
     whole: bool = False,
+    parts: Mapping[str, FloatArray] = NO_PARTS,
 ) -> Slope:
     """Compute Laplace's approximation at given parameters, and its gradient.
 
@@ -62,18 +73,21 @@ def slope_of_laplace(
         design: Design of a generalised model.
         beta: Fixed effects, shape (p,).
         factors: Lower triangular L_k with covariance L_k L_k', shapes (q, q).
-        parameters: Dispersion parameters, shape (k,).
+        parameters: Dispersion parameters, shape (k,); none if the dispersion has a formula.
         start: Spherical modes from which the inner search starts, shape (m,).
         whole: Whether the factors are arbitrary square roots, so that ``by_factors`` covers all of their elements,
             row by row.
+        parts: Coefficients of the zero inflation and of the dispersion, by name of the part.
     """
     fixed, layout = fixed_predictor(design, beta), layout_of(design)
-    solution = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors, start=start)
+    model = RowModel.of(design, parameters, parts)
+    solution = laplace(model.at, fixed, layout, factors, start=start)
     if solution.system is None:
         size = sum(len(_elements(len(f), whole=whole)) for f in factors)
-        nothing = np.full(size + len(beta) + len(parameters), np.nan)
-        return Slope(-np.inf, solution.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
-    rows = _row_slopes(design, fixed, solution, solution.system, parameters)
+        others = len(parameters) + sum(part.x.shape[1] for part in design.parts.values())
+        nothing = np.full(size + len(beta) + others, np.nan)
+        return Slope(-np.inf, solution.spherical, nothing[:size], nothing[: len(beta)], nothing[:others])
+    rows = _row_slopes(model, fixed, solution, solution.system)
     by_factors, first = [], 0
     for block, factor in zip(design.blocks, factors, strict=True):
         q = len(factor)
@@ -85,7 +99,7 @@ def slope_of_laplace(
         rows.spherical,
         np.array(by_factors),
         design.x.T @ rows.by_eta,
-        rows.by_parameters.sum(axis=1),
+        sum_by_direction(design, rows.by_direction),
     )
 
 
@@ -97,13 +111,14 @@ class _RowSlopes:
         spherical: Modes of the spherical effects, shape (m,).
         by_eta: Derivatives with respect to the fixed part of the predictor, shape (n,).
         by_entry: Derivatives with respect to the entries of the rows of U, divided by z, shape (n, K).
-        by_parameters: Derivatives with respect to the logarithm of each dispersion parameter, shape (k, n).
+        by_direction: Derivatives with respect to each dispersion parameter on its free scale, by its index, and to the
+            predictors of the other parts, by name; shapes (n,).
     """
 
     spherical: FloatArray
     by_eta: FloatArray
     by_entry: FloatArray
-    by_parameters: FloatArray
+    by_direction: Mapping[str | int, FloatArray] = field(default_factory=dict)
 
 
 def scores_of_laplace(
@@ -125,36 +140,31 @@ def scores_of_laplace(
     Raises:
         FloatingPointError: If the likelihood does not exist there.
     """
-    fixed, layout = fixed_predictor(design, beta), layout_of(design)
-    solution = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors)
+    fixed, layout, model = fixed_predictor(design, beta), layout_of(design), RowModel.of(design, parameters, NO_PARTS)
+    solution = laplace(model.at, fixed, layout, factors)
     if solution.system is None:
         raise FloatingPointError("Laplace's approximation does not exist at these parameters")
-    rows = _row_slopes(design, fixed, solution, solution.system, parameters)
+    rows = _row_slopes(model, fixed, solution, solution.system)
     columns, first = [design.x * rows.by_eta[:, None]], 0
     for block, factor in zip(design.blocks, factors, strict=True):
         pairs = _elements(len(factor), whole=False)
         columns += [(block.z[:, i] * rows.by_entry[:, first + j])[:, None] for i, j in pairs]
         first += len(factor)
-    each = np.hstack([*columns, rows.by_parameters.T])
+    each = np.hstack([*columns, by_row_and_direction(design, rows.by_direction)])
     return np.stack([np.bincount(codes, column) for column in each.T], axis=1)
 
 
-def _row_slopes(
-    design: Design, fixed: FloatArray, solution: LaplaceSolution, system: EffectsSystem, parameters: FloatArray
-) -> _RowSlopes:
+def _row_slopes(model: RowModel, fixed: FloatArray, solution: LaplaceSolution, system: EffectsSystem) -> _RowSlopes:
     """The rows' parts of the derivatives, with the modes of ``solution`` improved by two more Newton steps."""
     layout = solution.layout
     eta, u, rows, entries = solution.eta, solution.spherical, solution.rows, solution.entries
-    step = STEP * np.maximum(1.0, np.abs(eta)) if not _has_end(design) else STEP * np.abs(eta)
-    bend = (
-        row_log_likelihood(design, parameters, eta + step).observed
-        - row_log_likelihood(design, parameters, eta - step).observed
-    ) / (2 * step)
+    step = STEP * np.maximum(1.0, np.abs(eta)) if not _has_end(model.design) else STEP * np.abs(eta)
+    bend = (model.at(eta + step).observed - model.at(eta - step).observed) / (2 * step)
     # An error of the modes enters the gradient at first order, but the value only at second: two more Newton steps.
     for _ in range(2):
         u = u + system.solve(layout.transposed_times(entries, rows.score) - u)
         eta = fixed + layout.times(entries, u)
-        rows = row_log_likelihood(design, parameters, eta)
+        rows = model.at(eta)
     through = system.rows_of_inverse(entries)
     leverage = np.einsum("nk,nk->n", through, entries)  # diagonal of U A^-1 U'
     c = 0.5 * leverage * bend
@@ -162,19 +172,18 @@ def _row_slopes(
     pull = layout.times(entries, t)
     # dl / d eta at fixed u is s - c, from the density and from W; the modes contribute W U t.
     by_eta = rows.score - c + rows.observed * pull
-    by_parameters = np.empty((len(parameters), len(eta)))
-    free, rates = to_free(design.family, parameters), slopes(design.family, parameters)
-    for k, one in enumerate(np.eye(len(parameters))):
-        up, down = from_free(design.family, free + STEP * one), from_free(design.family, free - STEP * one)
-        high, low = row_log_likelihood(design, up, eta), row_log_likelihood(design, down, eta)
+    by_direction: dict[str | int, FloatArray] = {}
+    for direction in model.directions:
+        high, low = model.moved(direction, STEP).at(eta), model.moved(direction, -STEP).at(eta)
         moved = (high.observed - low.observed) / (2 * STEP)
         turned = (high.score - low.score) / (2 * STEP)
-        by_parameters[k] = rates[k] * rows.by_parameters[k] - 0.5 * leverage * moved - pull * turned
+        # from the density, from W, and through the modes, which move by A^-1 U' ds / d direction
+        by_direction[direction] = model.slope(direction, rows) - 0.5 * leverage * moved - pull * turned
     # L_ij changes the predictor by z_i u_j, and the entry of a row of U at u_j by z_i.
     by_entry = (
         by_eta[:, None] * u[layout.columns] - rows.observed[:, None] * through - rows.score[:, None] * t[layout.columns]
     )
-    return _RowSlopes(u, by_eta, by_entry, by_parameters)
+    return _RowSlopes(u, by_eta, by_entry, by_direction)
 
 
 def _has_end(design: Design) -> bool:

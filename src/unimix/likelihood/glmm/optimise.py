@@ -1,14 +1,14 @@
 """Maximisation of the likelihood of a generalised linear mixed model, by Laplace's approximation or by quadrature.
 
-The search runs over covariance factors, fixed effects and dispersion parameters on their free scales together. It takes
-quasi-Newton steps from several sizes of the variances, and then applies Newton's method with a Hessian from differences
-of the exact gradient.
+The search runs over covariance factors, fixed effects, dispersion parameters on their free scales and the coefficients
+of the zero inflation and of the dispersion together. It takes quasi-Newton steps from several sizes of the variances,
+and then applies Newton's method with a Hessian from differences of the exact gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,14 +18,15 @@ import scipy
 from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.distributions.parameter_scales import from_free, to_free
-from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion
+from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion, moderate_parts
 from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
+from unimix.likelihood.glmm.row_model import RowModel
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.newton import Ascent, ascend
 from unimix.likelihood.lmm.newton_decrement import differences, newton_gain
 from unimix.likelihood.lmm.optimise import lower_triangular
-from unimix.likelihood.response import link_unit, row_log_likelihood
+from unimix.likelihood.response import link_unit
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,14 +49,17 @@ class Point:
     Attributes:
         factors: Lower triangular factors of the covariances, shapes (q, q).
         beta: Fixed effects, shape (p,).
-        parameters: Dispersion parameters, shape (k,).
+        parameters: Dispersion parameters, shape (k,); none if the dispersion has a formula.
         family: Family of the response, which knows the ranges of the dispersion parameters.
+        parts: Coefficients of the zero inflation and of the dispersion, by name of the part, in the order of
+            :attr:`.Design.parts`.
     """
 
     factors: tuple[FloatArray, ...]
     beta: FloatArray
     parameters: FloatArray
     family: Family
+    parts: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def off_the_boundary(self) -> Point:
         """Return the point with standard deviations large enough for a gradient, which vanishes at zero."""
@@ -64,7 +68,8 @@ class Point:
     def pack(self) -> FloatArray:
         """All parameters in one vector, shape (d,); dispersion parameters on their free scales."""
         cells = [f[i, : i + 1] for f in self.factors for i in range(len(f))]
-        return np.concatenate([*cells, self.beta, to_free(self.family, self.parameters)])
+        free = to_free(self.family, self.parameters) if len(self.parameters) else np.empty(0)
+        return np.concatenate([*cells, self.beta, free, *self.parts.values()])
 
 
 def unpack(design: Design, x: FloatArray) -> Point:
@@ -76,8 +81,19 @@ def unpack(design: Design, x: FloatArray) -> Point:
             f[i, : i + 1] = x[start : start + i + 1]
             start += i + 1
         factors.append(f)
-    end = start + design.p
-    return Point(tuple(factors), x[start:end], from_free(design.family, x[end:]), design.family)
+    p = design.x.shape[1]
+    beta, rest = x[start : start + p], x[start + p :]
+    k, parts = len(design.parameters), {}
+    parameters = from_free(design.family, rest[:k]) if k else np.empty(0)
+    for name, part in design.parts.items():
+        parts[name] = rest[k : k + part.x.shape[1]]
+        k += part.x.shape[1]
+    return Point(tuple(factors), beta, parameters, design.family, parts)
+
+
+def slope_at(design: Design, point: Point, start: FloatArray | None = None) -> Slope:
+    """Laplace's approximation and its gradient at a point; ``start`` is described at :func:`slope_of_laplace`."""
+    return slope_of_laplace(design, point.beta, point.factors, point.parameters, start, parts=point.parts)
 
 
 @dataclass(frozen=True)
@@ -120,18 +136,17 @@ def search_laplace(
     warm: list[FloatArray | None] = [None]
 
     def slope(x: FloatArray) -> Slope:
-        at = unpack(design, x)
-        slope_at = slope_of_laplace(design, at.beta, at.factors, at.parameters, warm[0])
-        if np.isfinite(slope_at.value):
-            warm[0] = slope_at.spherical
-        return slope_at
+        here = slope_at(design, unpack(design, x), warm[0])
+        if np.isfinite(here.value):
+            warm[0] = here.spherical
+        return here
 
     def value_of(x: FloatArray) -> float:
         return by_nodes(design, x, n_nodes) if n_nodes > 1 else slope(x).value
 
     def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
-        slope_at = slope(x)
-        return slope_at.value, np.concatenate([slope_at.by_factors, slope_at.by_beta, slope_at.by_parameters])
+        here = slope(x)
+        return here.value, here.gradient
 
     @lru_cache(maxsize=1)  # those at the end of a climb are asked for again
     def kept_derivatives(packed: bytes) -> tuple[FloatArray, FloatArray]:
@@ -167,8 +182,8 @@ def search_laplace(
     if best is None:
         raise FloatingPointError("the likelihood is not finite at any start")
     at = best.at
-    slope_at = slope(at)
-    return LaplaceOptimum(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, slope_at.spherical)
+    modes = slope(at).spherical
+    return LaplaceOptimum(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, modes)
 
 
 def _quasi_newton(
@@ -218,11 +233,12 @@ def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: f
 
 def _starts(design: Design) -> list[Point]:
     beta, unit = fisher_scoring(design), link_unit(design)
-    parameters = moderate_dispersion(design)
+    parameters = moderate_dispersion(design) if design.dispersion is None else np.empty(0)
+    parts = moderate_parts(design)
     starts = []
     for size in SIZES:
         factors = tuple(np.diag(size * unit / column_scale(b.z)) for b in design.blocks)
-        starts.append(Point(factors, beta, parameters, design.family))
+        starts.append(Point(factors, beta, parameters, design.family, parts))
     return starts
 
 
@@ -231,9 +247,8 @@ def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
     at = unpack(design, x)
     fixed = fixed_predictor(design, at.beta)
     variance = float(at.factors[0][0, 0] ** 2)
-    return adaptive_quadrature(
-        lambda eta: row_log_likelihood(design, at.parameters, eta), fixed, design.blocks[0], variance, n_nodes
-    )
+    model = RowModel.of(design, at.parameters, at.parts)
+    return adaptive_quadrature(model.at, fixed, design.blocks[0], variance, n_nodes)
 
 
 def by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -273,15 +288,13 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     x = point.pack()
 
     def slope(at: FloatArray) -> FloatArray:
-        here = unpack(design, at)
-        derivatives = slope_of_laplace(design, here.beta, here.factors, here.parameters)
-        return np.concatenate([derivatives.by_factors, derivatives.by_beta, derivatives.by_parameters])
+        return slope_at(design, unpack(design, at)).gradient
 
     if n_nodes > 1:
         value = by_nodes(design, x, n_nodes)
         gradient, hessian = by_differences(lambda z: by_nodes(design, z, n_nodes), x)
     else:
-        value = slope_of_laplace(design, point.beta, point.factors, point.parameters).value
+        value = slope_at(design, point).value
         gradient, hessian = slope(x), hessian_of(slope, x)
     return value, gradient, hessian
 
@@ -292,20 +305,54 @@ def covariance_of(optimum: LaplaceOptimum, design: Design) -> tuple[FloatArray, 
     Parameters that are zero on the boundary are left out. Directions of the fixed effects without information have no
     variance: they are returned, shape (m, p), and the covariance matrix holds for functions that do not depend on them.
     """
-    size = len(optimum.hessian)
-    cells = size - design.p - len(optimum.point.parameters)
+    whole = joint_covariance_of(optimum, design)
+    at = whole.of["fixed"]
+    return whole.covariance[at, at], whole.lost_of("fixed"), whole.fault
+
+
+@dataclass(frozen=True)
+class JointCovariance:
+    """Covariance of all coefficients, with the covariance factors and dispersion parameters estimated too.
+
+    Attributes:
+        covariance: Covariance matrix of the fixed effects, the dispersion parameters on their free scales and the
+            coefficients of the other parts, shape (r, r).
+        lost: Directions without information, shape (m, r), for which the covariance matrix does not hold.
+        of: Positions of the coefficients of ``fixed`` and of each part.
+        fault: Reason why the point is not a maximum; empty if it is.
+    """
+
+    covariance: FloatArray
+    lost: FloatArray
+    of: Mapping[str, slice]
+    fault: str
+
+    def lost_of(self, name: str) -> FloatArray:
+        """Directions without information that a part takes part in, shape (m, k)."""
+        rows = self.lost[:, self.of[name]]
+        return np.asarray(rows[np.linalg.norm(rows, axis=1) > 1e-3])
+
+
+def joint_covariance_of(optimum: LaplaceOptimum, design: Design) -> JointCovariance:
+    """Compute the :class:`JointCovariance` at an optimum; factors that are zero on the boundary are left out."""
+    size, widths = len(optimum.hessian), {n: p.x.shape[1] for n, p in design.parts.items()}
+    k = len(optimum.point.parameters)
+    rest = design.p + k + sum(widths.values())
+    cells, of, end = size - rest, {"fixed": slice(0, design.p)}, design.p + k
+    for name, width in widths.items():
+        of[name] = slice(end, end + width)
+        end += width
     packed = optimum.point.pack()
     kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
     information = -optimum.hessian[np.ix_(kept, kept)]
-    at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
+    first = int(kept[:cells].sum())
     if not np.isfinite(information).all():  # a step further the mean leaves the range that the link allows
         fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"
-        return np.full((design.p, design.p), np.nan), np.empty((0, design.p)), fault
+        return JointCovariance(np.full((rest, rest), np.nan), np.empty((0, rest)), of, fault)
     values, vectors = np.linalg.eigh(information)
     usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
     fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
     inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    lost = vectors[at, ~usable].T
-    return np.asarray(inverse[at, at]), lost[np.linalg.norm(lost, axis=1) > 1e-3], fault
+    return JointCovariance(np.asarray(inverse[first:, first:]), np.asarray(vectors[first:, ~usable].T), of, fault)

@@ -99,9 +99,21 @@ def _searched(design: Design) -> dict[str, tuple[BoolArray, bool]]:
     elif family.response in LEAST and family.link == "log":
         signs["fixed"] = (design.x, np.where(design.y == LEAST[family.response], -1.0, 0.0))
     if signs and design.zero is not None:
-        # Rows with a positive count are not structural zeros; the others may be.
-        signs["zero"] = (design.zero.x, np.where(design.y > 0, -1.0, 0.0))
-    return {part: _separation(columns, sign) for part, (columns, sign) in signs.items()}
+        # Rows with a positive count are not structural zeros; the others may be, and in a hurdle model they are.
+        signs["zero"] = (design.zero.x, np.where(design.y > 0, -1.0, 1.0 if family.is_truncated else 0.0))
+    found = {part: _separation(columns, sign) for part, (columns, sign) in signs.items()}
+    return found | {"fixed": _above_zero(design)} if design.zero is not None and family.is_truncated else found
+
+
+def _above_zero(design: Design) -> tuple[BoolArray, bool]:
+    """Overlapping rows of the mean of a hurdle model, which the counts above zero alone determine."""
+    above = design.y > 0
+    overlaps, decided = _separation(design.x[above], np.where(design.y[above] == 1, -1.0, 0.0))
+    if overlaps.all() and not len(null_space(design.x[above])):
+        return np.ones(design.n, dtype=bool), decided
+    mask = np.zeros(design.n, dtype=bool)
+    mask[above] = overlaps
+    return mask, decided
 
 
 def _separation(columns: FloatArray, sign: FloatArray) -> tuple[BoolArray, bool]:

@@ -307,6 +307,17 @@ def _with_unit(way_back: Conditioning, name: str, coefficients: FloatArray) -> F
     return coefficients if name != "dispersion" or way_back.moved is None else coefficients + way_back.moved
 
 
+def in_conditioned(way_back: Conditioning, name: str, coefficients: FloatArray) -> FloatArray:
+    """Coefficients of a part of the model other than the mean, shape (k,), in conditioned coordinates.
+
+    Args:
+        way_back: Transformation of a generalised model that :func:`condition` returned.
+        name: Name of the part, ``zero`` or ``dispersion``.
+        coefficients: Its coefficients in the user's coordinates, shape (k,).
+    """
+    return np.asarray(np.linalg.solve(way_back.parts[name], coefficients), dtype=np.float64)
+
+
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
     """Transform estimates from conditioned coordinates to the user's.
 

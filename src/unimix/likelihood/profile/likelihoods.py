@@ -5,7 +5,7 @@ Models are in well-scaled coordinates (:mod:`unimix.likelihood.lmm.conditioning`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
-from unimix.distributions.parameter_scales import from_free, to_free, value_at
+from unimix.distributions.parameter_scales import value_at
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
-from unimix.likelihood.glmm.gradient import slope_of_laplace
-from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes
+from unimix.likelihood.glmm.gradient import NO_PARTS, slope_of_laplace
+from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, unpack
 from unimix.likelihood.lmm.batched_linalg import matrix_root
-from unimix.likelihood.lmm.conditioning import Conditioning
+from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.derivatives import gradient
 from unimix.likelihood.lmm.optimise import lower_triangular
@@ -168,8 +168,10 @@ class LaplaceModel:
         design: Design with blocks of unstructured covariance, or without blocks.
         covariances: Covariances of a fit, shapes (q, q), in the user's units; the search starts at them too.
         beta: Fixed effects of that fit, in the user's units, shape (p,).
-        parameters: Dispersion parameters of that fit, shape (k,).
+        parameters: Dispersion parameters of that fit, shape (k,); none if the dispersion has a formula.
         nodes: Number of quadrature nodes; 1 is Laplace's approximation.
+        parts: Coefficients of the zero inflation and of the dispersion of that fit, by name of the part. They follow
+            the dispersion parameters among the scales, in well-scaled coordinates, and are never targets.
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class LaplaceModel:
         beta: FloatArray,
         parameters: FloatArray,
         nodes: int = 1,
+        parts: Mapping[str, FloatArray] = NO_PARTS,
     ) -> None:
         criterion = LaplaceCriterion.of(design)
         self.design, self.way_back = criterion.rows, criterion.way_back
@@ -186,14 +189,16 @@ class LaplaceModel:
         self.step = DIFFERENCE if nodes == 1 else COARSE
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        start = Point(tuple(lower_triangular(roots)), at, parameters, design.family)
+        inside = {name: in_conditioned(self.way_back, name, parts[name]) for name in design.parts}
+        start = Point(tuple(lower_triangular(roots)), at, parameters, design.family, inside)
         optimum = criterion.optimum(nodes, [start])
         factors = tuple(t @ f for t, f in zip(self.way_back.blocks, optimum.point.factors, strict=True))
-        free = to_free(design.family, optimum.point.parameters)
-        self.best = State(factors, optimum.point.beta, free)
+        cells = sum(len(f) * (len(f) + 1) // 2 for f in factors)
+        self.best = State(factors, optimum.point.beta, optimum.point.pack()[cells + design.p :])
         self.beta = self.way_back.inverse @ optimum.point.beta
         self.value, self.sizes = optimum.value, tuple(b.q for b in design.blocks)
         self._warm: FloatArray | None = None
+        self._cells = cells
 
     @property
     def log_unit(self) -> float:
@@ -216,8 +221,10 @@ class LaplaceModel:
         def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
             if self.nodes > 1:
                 return self._by_quadrature(design, roots, rest)
-            parameters = from_free(design.family, rest[p:])
-            slope = slope_of_laplace(design, rest[:p], roots, parameters, self._warm, whole=True)
+            point = unpack(design, np.concatenate([np.zeros(self._cells), rest]))
+            slope = slope_of_laplace(
+                design, rest[:p], roots, point.parameters, self._warm, whole=True, parts=point.parts
+            )
             if np.isfinite(slope.value):
                 self._warm = slope.spherical
             cells, start = [], 0

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unimix.errors import DataError
 from unimix.archive import read_archive, write_archive
+from unimix.errors import DataError
 from unimix.fitted.saving import faults_in_words
 from unimix.fitted.whole_results import from_members, members_of
 from unimix.result import FitResult
