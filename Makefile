@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check pythons api docs bench fresh dist clean
+.PHONY: help setup demo test lint check pythons api docs preview bench fresh dist clean
 
 PYTHON ?= python3
 # the environment; `make setup VENV=another` makes a second one
@@ -43,9 +43,13 @@ pythons: ## the tests without R, PyMC and Dask on each further Python, and those
 api: ## store the public names and signatures anew, after a change that is meant
 	@$(BIN)/python scripts/public_api.py --write
 
-docs: ## build the documentation into site/
+docs: ## build the documentation into site/; pages are run again only if something that they use has changed
 	$(SETUP) docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+preview: ## build the documentation without running pages that have changed
+	$(SETUP) docs
+	@NO_MKDOCS_2_WARNING=1 UNIMIX_DOCS_PREVIEW=1 $(BIN)/mkdocs build --strict
 
 bench: ## measure against the bare engines and against bambi; half an hour, into benchmarks/results/
 	$(SETUP) bench
