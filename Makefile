@@ -27,12 +27,13 @@ test pythons: export MKL_NUM_THREADS ?= 1
 test: setup ## run the tests on all installed engines
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
 
-lint: setup ## formatting, lint, types, layers and spelling, without the tests
+lint: setup ## formatting, lint, types, layers, spelling and prose, without the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python scripts/prose.py
 
 check: lint test ## everything that must pass: lint and tests
 

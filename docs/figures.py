@@ -30,4 +30,5 @@ def show(axes: Any, words: str) -> str:
     plt.close(figure)
     picture = base64.b64encode(held.getvalue()).decode()
     said = escape(words)
-    return f'<figure><img class="picture" alt="{said}" src="data:image/png;base64,{picture}"><figcaption>{said}</figcaption></figure>'
+    image = f'<img class="picture" alt="{said}" src="data:image/png;base64,{picture}">'
+    return f"<figure>{image}<figcaption>{said}</figcaption></figure>"

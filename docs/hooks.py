@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import notebooks
 import page_runner
 
-
 PREVIEW = "UNIMIX_DOCS_PREVIEW" in os.environ
 """`make preview` builds the site without running anything: pages without a fresh record say so in place of output."""
 

@@ -6,7 +6,6 @@ import re
 
 import jupytext
 import nbformat
-
 from page_runner import FENCE
 
 

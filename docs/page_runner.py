@@ -34,7 +34,9 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 RECORDS = ROOT / ".cache" / "pages"
-FENCE = re.compile(r'^(?P<indent> *)```python exec="on"(?P<options>.*)\n(?P<code>(?:.*\n)*?)(?P=indent)```$', re.MULTILINE)
+FENCE = re.compile(
+    r'^(?P<indent> *)```python exec="on"(?P<options>.*)\n(?P<code>(?:.*\n)*?)(?P=indent)```$', re.MULTILINE
+)
 
 PRELUDE = """
 import sys, warnings
