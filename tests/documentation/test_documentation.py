@@ -117,8 +117,6 @@ def test_a_page_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     page = DOCS / name
     blocks = runner.blocks(page.read_text(encoding="utf-8"))
-    if runner.fresh(page) is None:
-        printed = list(runner.outputs(page))
-    else:
-        printed = runner.fresh(page)["outputs"]
+    record = runner.fresh(page)
+    printed = list(runner.outputs(page)) if record is None else record["outputs"]
     assert all(text.strip() for block, text in zip(blocks, printed, strict=True) if block.shown)
