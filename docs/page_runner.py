@@ -188,11 +188,12 @@ def run(page: Path) -> None:
     """Run a page in this process and write its record."""
     os.chdir(ROOT)
     reading = Reading()
+    code = digest_of_code(page)  # before the page is run: it may be edited meanwhile
     printed = list(outputs(page))
     path = record_of(page)
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "code": digest_of_code(page),
+        "code": code,
         "versions": versions(),
         "files": reading.found(),
         "cpu_seconds": round(cpu_seconds(), 1),
