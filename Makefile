@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check pythons api docs bench fresh dist clean
+.PHONY: help setup demo test lint check pythons api docs preview bench fresh dist clean
 
 PYTHON ?= python3
 # the environment; `make setup VENV=another` makes a second one
@@ -27,12 +27,13 @@ test pythons: export MKL_NUM_THREADS ?= 1
 test: setup ## run the tests on all installed engines
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
 
-lint: setup ## formatting, lint, types, layers and spelling, without the tests
+lint: setup ## formatting, lint, types, layers, spelling and prose, without the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python scripts/prose.py
 
 check: lint test ## everything that must pass: lint and tests
 
@@ -43,9 +44,13 @@ pythons: ## the tests without R, PyMC and Dask on each further Python, and those
 api: ## store the public names and signatures anew, after a change that is meant
 	@$(BIN)/python scripts/public_api.py --write
 
-docs: ## build the documentation into site/
+docs: ## build the documentation into site/; pages are run again only if something that they use has changed
 	$(SETUP) docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+preview: ## build the documentation without running pages that have changed
+	$(SETUP) docs
+	@NO_MKDOCS_2_WARNING=1 UNIMIX_DOCS_PREVIEW=1 $(BIN)/mkdocs build --strict
 
 bench: ## measure against the bare engines and against bambi; half an hour, into benchmarks/results/
 	$(SETUP) bench
