@@ -54,6 +54,7 @@ def fit(
     contrasts: Mapping[str, object] | None = None,
     ziformula: str | None = None,
     dispformula: str | None = None,
+    sigma: float | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -91,6 +92,8 @@ def fit(
         ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
             structural zero.
         dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
+        sigma: Known residual standard deviation of a row with weight 1, for Gaussian models: ``sigma=1`` with
+            ``weights=1 / v`` for rows whose variances v are known, as in a meta-analysis. None estimates it.
         df_method: Denominator degrees of freedom of the t tests. An engine that has none reports z tests and says so.
         ci_level: Probability of the intervals, between 0 and 1.
         missing: ``"drop"`` leaves out rows with missing values in a column of the model, and counts them; ``"raise"``
@@ -142,6 +145,7 @@ def fit(
         contrasts=contrasts,
         ziformula=ziformula,
         dispformula=dispformula,
+        sigma=sigma,
         df_method=df_method,
         ci_level=ci_level,
         missing=missing,

@@ -33,6 +33,7 @@ from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
+from unimix.analysis.summaries import heterogeneity as heterogeneous
 from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
 from unimix.analysis.summaries import report as reporting
@@ -183,6 +184,7 @@ class FitResult(Printed, FittedModel):
     # summaries
     r2 = variance.r2
     icc = variance.icc
+    heterogeneity = heterogeneous.heterogeneity
     effect_sizes = sizes.effect_sizes
     report = reporting.report
     to_html = pages.to_html

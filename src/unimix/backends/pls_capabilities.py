@@ -19,5 +19,6 @@ CAPABILITIES = Capabilities(
     degrees_of_freedom=Yes("from the criterion's exact derivatives"),
     structures=Yes("in linear models"),
     parts=_NO_PART,
+    known=Yes("in linear models"),
 )
 FAMILIES = FamilySheet({}, {}, others=Yes())

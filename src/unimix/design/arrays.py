@@ -159,6 +159,7 @@ class Design:
         column_terms: Term of the formula to which each fixed-effects column belongs, by name of the column; the
             intercept belongs to none.
         compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
+        sigma: Known residual standard deviation of a row with weight 1; None if it is a parameter.
     """
 
     spec: ModelSpec
@@ -182,6 +183,7 @@ class Design:
     columns: Mapping[str, Column] = field(default_factory=dict)
     column_terms: Mapping[str, str] = field(default_factory=dict)
     compression: Compression | None = None
+    sigma: float | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -300,6 +302,7 @@ class Design:
         parts = [p for p in (self.zero, self.dispersion) if p is not None]
         for part in parts:
             digest.update(np.ascontiguousarray(part.x).tobytes())
-        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
+        known = () if self.sigma is None else (self.sigma,)
+        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts, *known]
         digest.update(repr(names).encode())
         return digest.hexdigest()[:16]

@@ -62,6 +62,7 @@ def build_design(
     contrasts: Mapping[str, object] | None = None,
     missing: str = "drop",
     family: FamilyLike = "gaussian",
+    sigma: float | None = None,
 ) -> Design:
     """Build the arrays of a model.
 
@@ -73,6 +74,7 @@ def build_design(
         contrasts: Coding of each factor column, by name of the column.
         missing: Treatment of rows with missing values, ``"drop"`` or ``"raise"``.
         family: Distribution of the response, with its link.
+        sigma: Known residual standard deviation; None if it is a parameter.
 
     Raises:
         FormulaError: If names in the formula are not columns of the data; the message lists all of them.
@@ -177,6 +179,7 @@ def build_design(
         labels=row_labels(data, rows),
         columns=columns,
         column_terms=column_terms(spec.fixed, names, owners),
+        sigma=sigma,
     )
     check_estimable(design)
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))

@@ -126,8 +126,9 @@ def check_estimable(design: Design) -> None:
     faults: list[str] = []
     n, p = design.n_obs, design.p
     # In families without a residual scale an effect per row models overdispersion and may be fitted.
-    scaled = design.family.name in ("gaussian", "student_t")
-    asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
+    # The same holds where the residual variance of each row is known, as in a meta-analysis.
+    scaled = design.family.name in ("gaussian", "student_t") and design.sigma is None
+    asked = "a residual variance" if scaled else "" if design.sigma else " and ".join(design.family.parameters)
     if n <= p if asked else n < p:
         faults.append(
             f"{n} rows cannot determine {p} fixed effects{f' and {asked}' if asked else ''}; there must be more rows."
@@ -373,7 +374,9 @@ def likelihood_is_unbounded(design: Design) -> bool:
     thousand rows.
     """
     width = sum(b.n_levels * b.q for b in design.blocks)
-    if not design.blocks or design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
+    if design.sigma is not None or not design.blocks:
+        return False
+    if design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
         return False
     parts = []
     for block in design.blocks:

@@ -38,6 +38,7 @@ class Feature(Enum):
     HOMOGENEITY = "another choice of variances in a structure, diag or cs(0 + f | g, hom=TRUE)"
     ZERO_INFLATION = "zero inflation, ziformula="
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
+    KNOWN_SIGMA = "a known residual standard deviation, sigma="
 
 
 FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
@@ -61,6 +62,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
         Feature.HOMOGENEITY,
     ),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
+    "known": (Feature.KNOWN_SIGMA,),
 }
 """Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
@@ -93,6 +95,9 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
         return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
     if design.dispersion is not None and method == "REML" and not design.blocks:
         return "method='REML' with dispformula= is for models with group effects: use method='ML'."
+    if design.sigma is not None and not design.is_linear:
+        what = "dispformula=" if design.family.is_linear else f"family={design.family.name!r}"
+        return f"sigma= is the known residual standard deviation of a Gaussian model: leave it out, or {what}."
     if design.family.is_linear:
         if method in ("Laplace", "AGQ", "variational", "MAP"):
             return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
@@ -141,6 +146,8 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
         needs.add(Feature.ZERO_INFLATION)
     if design.dispersion is not None:
         needs.add(Feature.DISPERSION_FORMULA)
+    if design.sigma is not None:
+        needs.add(Feature.KNOWN_SIGMA)
     if design.weights is not None:
         needs.add(Feature.WEIGHTS)
     if design.offset is not None:

@@ -156,6 +156,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         fingerprint=design.fingerprint(),
         encoding=design.encoding,
         weighted=design.weights is not None,
+        sigma=design.sigma,
     )
 
 
@@ -241,7 +242,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     parameters = dict(estimates.parameters)
     if not parameters and family.name == "gaussian" and design.dispersion is None:
         parameters = {"sigma": estimates.sigma}
-    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters)
+    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters) - (design.sigma is not None)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
     n = counted_rows(family, design.n_obs, design.weights)

@@ -154,6 +154,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         columns=columns,
         zero=_zero_part(fit, coded, at),
         column_terms=encoding.column_terms(columns),
+        sigma=fit.model.sigma,
     )
     design.keep(REBUILT, lambda: True)
     return design

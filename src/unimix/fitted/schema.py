@@ -70,6 +70,7 @@ class ModelInfo(Part):
         fingerprint: Digest of the design; results with the same fingerprint can be compared.
         encoding: Levels and constants learnt from the data, from which the same columns are made of new data.
         weighted: Whether weights were used; numbers of trials do not count as weights.
+        sigma: Known residual standard deviation of a row with weight 1; None if it was estimated.
     """
 
     formula: str
@@ -86,6 +87,7 @@ class ModelInfo(Part):
     fingerprint: str
     encoding: Encoding
     weighted: bool
+    sigma: Scale | None = None
 
 
 class EngineInfo(Part):

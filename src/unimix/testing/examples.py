@@ -33,5 +33,6 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.HOMOGENEITY: ("series ~ x + cs(0 + t | g, hom=TRUE)", {}),
     Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
     Feature.DISPERSION_FORMULA: ("y ~ x + (1 | g)", {"dispformula": "~ x"}),
+    Feature.KNOWN_SIGMA: ("y ~ x + (1 | g)", {"sigma": 1.0}),
 }
 """Formula and arguments of one model per feature, with the columns of :func:`unimix.testing.simulate_rich`."""

@@ -28,7 +28,7 @@ from unimix.analysis.prediction.expected import is_curved_posterior, posterior_m
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.random_responses import mean_of, mean_slope
-from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import predictor_variance
 
@@ -168,6 +168,12 @@ def _precision(
     frame = one_row(data)
     trials = fit.model.encoding.trials(frame) if fit.family.response == "binomial" else None
     trials = fit.model.encoding.weights(frame) if trials is None else trials
+    if trials is None and fit.model.sigma is not None and fit.model.weighted:
+        raise DataError(
+            "A new row has no known variance, because weights= was an array: name a column, weights='w', that the new "
+            "rows have, too. Intervals of true values are fit.heterogeneity(newdata).prediction, or interval="
+            "'confidence' with new_levels='sample'."
+        )
     kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":
         return kept, None

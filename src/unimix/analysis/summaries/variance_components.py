@@ -96,6 +96,11 @@ def variances(fit: FittedModel, what: str) -> Variances:
         UnsupportedModelError: If the family has no accepted variance on the scale of its link.
     """
     refuse_parts(fit, what)
+    if fit.model.sigma is not None and fit.model.weighted:
+        raise UnsupportedModelError(
+            f"{what} needs one residual variance, and the known variances sigma^2 / weight differ between rows. "
+            "fit.heterogeneity() has I2, the share of the heterogeneity in the variance of a typical row."
+        )
     design = moment_arrays(fit)
     beta, covariances, parameters = _values(fit)
     notes, copies = list[str](), row_copies(fit.family, design.weights)

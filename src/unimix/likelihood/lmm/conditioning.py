@@ -118,7 +118,8 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
         shift, residual = np.empty(0), design.y
     scale = float(np.sqrt(np.sum((root * residual) ** 2) / design.n_obs))
     way_back = Conditioning(shift, inverse, scale, columns.turned, columns.log_det, design.n_obs, weight)
-    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights)
+    sigma = None if design.sigma is None else design.sigma / way_back.residual
+    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights, sigma=sigma)
     return conditioned, way_back
 
 

@@ -57,6 +57,7 @@ class Products:
         structures: Covariance structure of every block, in the design's order; None for an unstructured one.
         grouped: The rows by group where residuals are correlated, whose covariance matrix is then the last block; the
             fields from ``c`` on are empty.
+        sigma: Known residual standard deviation; None if it is a parameter.
     """
 
     n: int
@@ -74,6 +75,7 @@ class Products:
     pieces: tuple[IntArray, ...] | None
     structures: tuple[Structure | None, ...]
     grouped: Any = None
+    sigma: float | None = None
 
     @property
     def m(self) -> int:
@@ -135,6 +137,7 @@ def form(design: Design) -> Products:
         within_right=within_right,
         pieces=pieces if pieces is None else tuple(pieces),
         structures=tuple(b.covariance_structure for b in design.blocks),
+        sigma=design.sigma,
     )
 
 

@@ -81,8 +81,8 @@ def stackable(sizes: Sequence[tuple[int, int]], *, several: bool) -> bool:
 
 
 def is_stackable(products: Products) -> bool:
-    """Whether a model with these reduced data is evaluated at many points at once: a small one without structures."""
-    return is_plain(products) and stackable(products.sizes, several=bool(products.rest))
+    """Whether a model is evaluated at many points at once: a small one without structures whose sigma is unknown."""
+    return products.sigma is None and is_plain(products) and stackable(products.sizes, several=bool(products.rest))
 
 
 def small_model(responses: Sequence[Products], *, reml: bool) -> SmallModel:
