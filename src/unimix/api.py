@@ -55,6 +55,7 @@ def fit(
     ziformula: str | None = None,
     dispformula: str | None = None,
     sigma: float | None = None,
+    relationship: Mapping[str, Any] | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -94,6 +95,9 @@ def fit(
         dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
         sigma: Known residual standard deviation of a row with weight 1, for Gaussian models: ``sigma=1`` with
             ``weights=1 / v`` for rows whose variances v are known, as in a meta-analysis. None estimates it.
+        relationship: Known relationship matrix A of the levels of a grouping factor, ``{"animal": A}``, for pedigrees
+            and phylogenies: the effects of levels l and m have the covariance A_lm Sigma. A data frame with the levels
+            as index and columns, a :class:`unimix.Relationship`, or the inverse, ``unimix.inverse(Ainv)``.
         df_method: Denominator degrees of freedom of the t tests. An engine that has none reports z tests and says so.
         ci_level: Probability of the intervals, between 0 and 1.
         missing: ``"drop"`` leaves out rows with missing values in a column of the model, and counts them; ``"raise"``
@@ -146,6 +150,7 @@ def fit(
         ziformula=ziformula,
         dispformula=dispformula,
         sigma=sigma,
+        relationship=relationship,
         df_method=df_method,
         ci_level=ci_level,
         missing=missing,

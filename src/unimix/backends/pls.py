@@ -91,7 +91,8 @@ class Pls(Backend):
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
         if not design.family.is_linear:
-            return pls_generalised.limits(design, request)
+            unable = ["relationship= with a generalised model: pls has it for Gaussian ones"] if design.related else []
+            return [*unable, *pls_generalised.limits(design, request)]
         size = n_dense_effects(design)
         if size <= self.max_dense:
             return []
@@ -105,7 +106,7 @@ class Pls(Backend):
         """Number of responses of a small linear model that are searched at once."""
         if not (design.is_linear and design.blocks) or design.is_structured or design.n > MOST_ROWS:
             return 1
-        if design.sigma is not None:
+        if design.sigma is not None or design.related:
             return 1
         sizes = [(b.q, b.n_levels) for b in design.blocks]
         return BATCH if stackable(sizes, several=bool(split_blocks(design.blocks)[1])) else 1

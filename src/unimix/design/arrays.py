@@ -49,6 +49,8 @@ class RandomBlock:
         structure: Name of the covariance structure: us (unstructured), or one of
             :mod:`unimix.design.covariance_structures`.
         coordinates: Times or places of the columns, shape (q,), if the structure needs them; else empty.
+        relationship: Root R of the known relationship matrix A = R R' of the levels, shape (L, L); None for
+            independent levels.
     """
 
     group: str
@@ -59,6 +61,12 @@ class RandomBlock:
     levels: tuple[Level, ...]
     structure: str = "us"
     coordinates: tuple[float, ...] = ()
+    relationship: FloatArray | None = None
+
+    @property
+    def own_variances(self) -> FloatArray:
+        """Diagonal of the relationship matrix, shape (L,): variances of the levels' effects in units of Sigma."""
+        return np.ones(self.n_levels) if self.relationship is None else np.sum(self.relationship**2, axis=1)
 
     @property
     def covariance_structure(self) -> Structure | None:
@@ -269,6 +277,11 @@ class Design:
         return any(b.structure != "us" for b in self.blocks)
 
     @property
+    def related(self) -> tuple[str, ...]:
+        """Grouping factors whose levels have a known relationship matrix."""
+        return tuple(dict.fromkeys(b.group for b in self.blocks if b.relationship is not None))
+
+    @property
     def is_linear(self) -> bool:
         """Whether this is the linear mixed model with one residual variance."""
         return self.family.is_linear and self.dispersion is None
@@ -295,6 +308,7 @@ class Design:
             self.offset,
             self.trials,
             *(a for b in self.blocks for a in (b.z, b.codes)),
+            *(b.relationship for b in self.blocks if b.relationship is not None),
         ]
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())

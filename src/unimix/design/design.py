@@ -26,6 +26,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.relationships import related
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
 from unimix.design.structured_times import check_times, coordinates_of
@@ -63,6 +64,7 @@ def build_design(
     missing: str = "drop",
     family: FamilyLike = "gaussian",
     sigma: float | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> Design:
     """Build the arrays of a model.
 
@@ -75,6 +77,7 @@ def build_design(
         missing: Treatment of rows with missing values, ``"drop"`` or ``"raise"``.
         family: Distribution of the response, with its link.
         sigma: Known residual standard deviation; None if it is a parameter.
+        relationship: Known relationship matrix of the levels, by name of the grouping factor.
 
     Raises:
         FormulaError: If names in the formula are not columns of the data; the message lists all of them.
@@ -163,7 +166,7 @@ def build_design(
         y=response.y,
         x=selected(x, kept),
         fixed_names=tuple(names[j] for j in kept),
-        blocks=tuple(block for _, block in blocks),
+        blocks=related([block for _, block in blocks], relationship),
         weights=response.weights,
         offset=off,
         rows=rows,

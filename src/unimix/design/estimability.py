@@ -146,12 +146,18 @@ def check_estimable(design: Design) -> None:
             faults.append(
                 f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two."
             )
-        elif scaled and block.n_levels >= n:
+        elif scaled and block.n_levels >= n and block.relationship is None:
             faults.append(
                 f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
                 "its variance and the residual variance cannot be distinguished."
             )
-        elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
+        elif (
+            scaled
+            and block.n_levels * block.q >= n
+            and block.q > 1
+            and block.structure == "us"
+            and block.relationship is None
+        ):
             faults.append(
                 f"{block.text} has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be distinguished. Use fewer columns."
@@ -286,7 +292,7 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
     term = f"of {block.text}"
-    if _explain_exactly(design, block):
+    if block.relationship is None and _explain_exactly(design, block):
         return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
     if block.n_levels > design.p:
         return []

@@ -39,6 +39,7 @@ class Feature(Enum):
     ZERO_INFLATION = "zero inflation, ziformula="
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
     KNOWN_SIGMA = "a known residual standard deviation, sigma="
+    RELATIONSHIP = "a known relationship matrix of the levels, relationship="
 
 
 FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
@@ -62,7 +63,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
         Feature.HOMOGENEITY,
     ),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
-    "known": (Feature.KNOWN_SIGMA,),
+    "known": (Feature.KNOWN_SIGMA, Feature.RELATIONSHIP),
 }
 """Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
@@ -148,6 +149,8 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
         needs.add(Feature.DISPERSION_FORMULA)
     if design.sigma is not None:
         needs.add(Feature.KNOWN_SIGMA)
+    if design.related:
+        needs.add(Feature.RELATIONSHIP)
     if design.weights is not None:
         needs.add(Feature.WEIGHTS)
     if design.offset is not None:

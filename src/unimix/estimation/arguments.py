@@ -53,6 +53,7 @@ class ModelOptions(TypedDict, total=False):
     ziformula: str | None
     dispformula: str | None
     sigma: float | None
+    relationship: Mapping[str, Any] | None
     df_method: DfMethod
     missing: Literal["drop", "raise"]
     priors: Mapping[str, Any] | None
@@ -87,6 +88,7 @@ class FitArguments:
     ziformula: str | None = None
     dispformula: str | None = None
     sigma: float | None = None
+    relationship: Mapping[str, Any] | None = None
     df_method: str = "satterthwaite"
     ci_level: float = 0.95
     missing: str = "drop"
@@ -165,6 +167,7 @@ class FitArguments:
                 missing=self.missing,
                 family=self.family,
                 sigma=None if self.sigma is None else float(self.sigma),
+                relationship=self.relationship,
             )
         fault = method_fault(design, self.method, self.df_method)
         if fault:
@@ -184,8 +187,10 @@ class FitArguments:
                 "model looks at every row. Read the rows into memory, um.fit(formula, frame, ...); rows with equal "
                 "predictors and groups can be counted first: um.collapse(source, formula, family=...)."
             )
-        if self.sigma is not None:
-            raise OptionError("sigma= is for rows in memory: read them, um.fit(formula, frame, sigma=...).")
+        if self.sigma is not None or self.relationship:
+            raise OptionError(
+                "sigma= and relationship= are for rows in memory: read them, um.fit(formula, frame, ...)."
+            )
         if isinstance(data, Reduced):
             faults = argument_faults(data, weights=self.weights, offset=self.offset, contrasts=self.contrasts)
             if faults:
@@ -311,6 +316,12 @@ def _sigma_fault(value: object) -> str:
     )
 
 
+def _relationship_fault(value: object) -> str:
+    if value is None or isinstance(value, Mapping):
+        return ""
+    return "relationship= takes a dict of matrices by grouping factor, such as {'animal': A}."
+
+
 def _priors_fault(value: object) -> str:
     if value is None or isinstance(value, Mapping):
         return ""
@@ -329,6 +340,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "df_method": lambda v: _one_of("df_method", DF_METHODS, v),
     "ci_level": _level_fault,
     "sigma": _sigma_fault,
+    "relationship": _relationship_fault,
     "missing": lambda v: _one_of("missing", MISSING, v),
     "priors": _priors_fault,
     "seed": seed_fault,

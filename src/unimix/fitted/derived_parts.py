@@ -157,6 +157,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         encoding=design.encoding,
         weighted=design.weights is not None,
         sigma=design.sigma,
+        related=design.related,
     )
 
 

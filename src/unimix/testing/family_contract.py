@@ -79,7 +79,7 @@ class FamilyContract:
     @staticmethod
     def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
         """The design that ``fit`` would build."""
-        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family", "sigma")}
+        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family", "sigma", "relationship")}
         return build_design(parse(formula, arguments.get("ziformula"), arguments.get("dispformula")), data, **kept)
 
     def test_claimed_families_deliver_and_others_are_refused(

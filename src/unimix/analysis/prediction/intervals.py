@@ -131,6 +131,17 @@ def predict_interval(
     at = place_known(fit, rows_needed, chosen, new_levels, every=prediction)
     # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
+    new = [
+        b.group
+        for b, counts, codes in zip(fit.random, integrated, at.codes, strict=True)
+        if counts and b.group in fit.model.related and (np.asarray(codes) < 0).any()
+    ]
+    if new:
+        raise UnsupportedModelError(
+            f"The variance of a level of {listing(dict.fromkeys(new))} that was not fitted, or whose effect is left "
+            "out, depends on its relationship to the others, which the result does not have: choose rows of fitted "
+            "levels, or interval='confidence' without new_levels='sample'."
+        )
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
     kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
     if is_sampled(fit):

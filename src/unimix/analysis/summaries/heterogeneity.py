@@ -146,7 +146,7 @@ def heterogeneity(
     whole = projection(design.x, inverse)
     q = cochran_q(y, design.x, known)
     chosen = tests or ("knapp-hartung" if own else "wald")
-    error = np.linalg.inv(design.x.T @ inverse @ design.x)
+    error = np.asarray(np.linalg.inv(design.x.T @ inverse @ design.x), dtype=np.float64)
     if chosen == "knapp-hartung":
         error = error * float(y @ whole @ y) / q.df
     if chosen == "knapp-hartung":
@@ -185,6 +185,11 @@ def _check(fit: FittedModel) -> None:
         raise UnsupportedModelError(
             "heterogeneity() compares with known variances, and this fit estimated the residual variance. For known "
             "variances v of the rows, type um.fit(formula, data, weights=1 / v, sigma=1)."
+        )
+    if fit.model.related:
+        raise UnsupportedModelError(
+            "I2 and H2 are defined for independent levels, and relationship= relates them. fit.variance_components has "
+            "the variances."
         )
     slopes = [f"{' + '.join(b.terms)} | {b.group}" for b in fit.random if b.terms != ("Intercept",)]
     if slopes:

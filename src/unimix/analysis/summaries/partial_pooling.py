@@ -191,6 +191,11 @@ def refuse_parts(fit: FittedModel) -> None:
             f"Pooling compares coefficients of the mean only, and this model has {parts}. Leave ziformula= and "
             "dispformula= out."
         )
+    if fit.model.related:
+        raise UnsupportedModelError(
+            f"Pooling is of independent levels, and those of {listing(fit.model.related)} are related (relationship=). "
+            "fit.group_effects has their effects."
+        )
     if fit.model.sigma is not None:
         raise UnsupportedModelError(
             "Pooling compares with regressions that estimate a residual variance, and here it is known (sigma=). The "

@@ -232,6 +232,8 @@ def _traces_of_first(
     g: FloatArray, wide: dict[int, FloatArray], firsts: list[int], c: int
 ) -> tuple[FloatArray, FloatArray]:
     t, tt = np.zeros(c), np.zeros((c, c))
+    if not firsts:
+        return t, tt
     once = g.sum(axis=2)
     q = len(g)
     flat = g.reshape(q * q, -1)

@@ -101,7 +101,9 @@ def pack(factors: Sequence[FloatArray]) -> FloatArray:
 
 
 def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
-    """Block-diagonal matrix of the (q, q) matrices of the stacked blocks."""
+    """Block-diagonal matrix of the (q, q) matrices of the stacked blocks; zero if there are none."""
+    if not products.first:
+        return np.zeros((len(products.c),) * 2)
     return np.asarray(linalg.block_diag(*(matrices[k] for k in products.first)))
 
 
