@@ -36,8 +36,8 @@ WITHOUT_DRAWS = {
     "prior_sensitivity",
     "reweighted",
 } | {f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")}
-REFUSED = WITHOUT_DRAWS | {"dispersion_effects", "zero_inflation", "to_marginaleffects", "bootstrap"}
-"""What a result of pls may refuse: it has no draws, neither part, and a loaded one has no engine to fit with."""
+REFUSED = WITHOUT_DRAWS | {"dispersion_effects", "zero_inflation", "to_marginaleffects", "bootstrap", "heterogeneity"}
+"""What a result of pls may refuse: it has no draws, neither part and no known variances, and a loaded one no engine."""
 LINEAR = {"overdispersion", "check_zeros"}
 GENERALISED = {"certificate", "effect_sizes", "r2", "icc", "influence", "confint", "plot.diagnostics"}
 

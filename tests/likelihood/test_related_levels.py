@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -229,7 +230,7 @@ def test_profiles_solve_the_dense_likelihood_ratio(alone: um.FitResult) -> None:
     assert 2 * (best - held) == pytest.approx(1.959964**2, abs=1e-4)
 
 
-def test_what_needs_independent_levels_is_refused(alone: um.FitResult, slopes: um.FitResult) -> None:
+def test_what_needs_independent_levels_is_refused(alone: um.FitResult, tmp_path: Path) -> None:
     with pytest.raises(um.UnsupportedModelError, match="independent"):
         alone.robust()
     with pytest.raises(um.UnsupportedModelError, match="Pooling is of independent levels"):
@@ -239,6 +240,12 @@ def test_what_needs_independent_levels_is_refused(alone: um.FitResult, slopes: u
     with pytest.raises(um.UnsupportedModelError, match="relationship to the others"):
         alone.predict({"x": 1.0, "animal": 1}, interval="prediction", new_levels="sample")
     assert np.isfinite(alone.predict({"x": 1.0, "animal": 1}, new_levels="population"))
-    loaded = um.FitResult.from_json(alone.to_json())
+    related = {"animal": family()}
+    scores = um.cross_validate(
+        "y ~ x + (1 | animal)", records(), relationship=related, split="groups", folds=2, pooling=["partial"]
+    )
+    assert "2 of 2 folds failed" in str(scores)
+    assert "depends on its relationship" in str(scores)
+    loaded = um.FitResult.load(alone.save(tmp_path / "fit.zip"))
     with pytest.raises(um.DataError, match="relationship matrix of animal"):
         loaded.with_data(records())

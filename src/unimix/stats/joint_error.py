@@ -29,6 +29,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from unimix.design.arrays import Design
+from unimix.errors import UnsupportedModelError
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.lmm.penalised_least_squares import half_inverse
@@ -251,8 +252,14 @@ def predictor_variance(
 def _variance_of_rows(at: Conditional, x: FloatArray, z: Sequence[FloatArray], codes: Sequence[IntArray]) -> FloatArray:
     variances = np.zeros(len(x))
     if any((c < 0).any() for c in codes):  # a level that was not fitted: z'Cov z
-        for v, f, c in zip(z, at.factors, codes, strict=True):
-            variances += _quadratic(v * (c < 0)[:, None], f @ f.T)
+        for block, v, f, c in zip(at.design.blocks, z, at.factors, codes, strict=True):
+            unknown = v * (c < 0)[:, None]
+            if block.relationship is not None and unknown.any():
+                raise UnsupportedModelError(
+                    f"The effect of a level of {block.group} that was not fitted depends on its relationship to the "
+                    "others (relationship=), which is unknown here: fit rows of each level."
+                )
+            variances += _quadratic(unknown, f @ f.T)
         z = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
         codes = [np.maximum(c, 0) for c in codes]
     # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2

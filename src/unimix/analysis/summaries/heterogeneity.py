@@ -123,7 +123,7 @@ def heterogeneity(
         >>> fit = um.fit("y ~ 1 + (1 | study)", data, weights=[1 / v for v in data["v"]], sigma=1)
         >>> found = fit.heterogeneity()
         >>> round(found.q, 2), found.df, round(found.i2, 2)
-        (14.58, 3, 0.8)
+        (15.51, 3, 0.79)
     """
     level = interval_level(fit, ci_level)
     checked_level(level)
