@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unimix.api import explain, fit
     from unimix.datasets import list_datasets, load_dataset
     from unimix.design.evaluate import register_function
+    from unimix.design.relationships import Relationship, inverse, pedigree
     from unimix.doctor import doctor
     from unimix.errors import (
         DataError,
@@ -95,6 +96,7 @@ _HOMES = {
     "unimix.workflows.many.fits": ("ManyFits", "read_many"),
     "unimix.workflows.many.run": ("fit_many",),
     "unimix.design.evaluate": ("register_function",),
+    "unimix.design.relationships": ("Relationship", "inverse", "pedigree"),
     "unimix.fitted.table_result": ("TableResult",),
     "unimix.result": ("FitResult", "register_accessor"),
 }  # fmt: skip
@@ -126,6 +128,7 @@ __all__ = [
     "PriorPredictive",
     "Recommendation",
     "Reduced",
+    "Relationship",
     "Simplification",
     "TableResult",
     "Tolerances",
@@ -151,9 +154,11 @@ __all__ = [
     "fit",
     "fit_imputed",
     "fit_many",
+    "inverse",
     "list_datasets",
     "load_dataset",
     "load_reduced",
+    "pedigree",
     "pooling",
     "power",
     "prior_predictive",

@@ -55,6 +55,8 @@ def fit(
     ziformula: str | None = None,
     dispformula: str | None = None,
     residual: str | None = None,
+    sigma: float | None = None,
+    relationship: Mapping[str, Any] | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -98,6 +100,11 @@ def fit(
             for all times and ``hom=FALSE`` one for each, ``"cs(visit | id, hom=TRUE)"``; the defaults are those of the
             same names in a formula. The model may have group effects within these groups, or none. None for independent
             residuals.
+        sigma: Known residual standard deviation of a row with weight 1, for Gaussian models: ``sigma=1`` with
+            ``weights=1 / v`` for rows whose variances v are known, as in a meta-analysis. None estimates it.
+        relationship: Known relationship matrix A of the levels of a grouping factor, ``{"animal": A}``, for pedigrees
+            and phylogenies: the effects of levels l and m have the covariance A_lm Sigma. A data frame with the levels
+            as index and columns, a :class:`unimix.Relationship`, or the inverse, ``unimix.inverse(Ainv)``.
         df_method: Denominator degrees of freedom of the t tests. An engine that has none reports z tests and says so.
         ci_level: Probability of the intervals, between 0 and 1.
         missing: ``"drop"`` leaves out rows with missing values in a column of the model, and counts them; ``"raise"``
@@ -150,6 +157,8 @@ def fit(
         ziformula=ziformula,
         dispformula=dispformula,
         residual=residual,
+        sigma=sigma,
+        relationship=relationship,
         df_method=df_method,
         ci_level=ci_level,
         missing=missing,

@@ -35,6 +35,7 @@ from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
+from unimix.analysis.summaries import heterogeneity as heterogeneous
 from unimix.analysis.summaries import level_means as levels
 from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
@@ -192,6 +193,7 @@ class FitResult(Printed, FittedModel):
     icc = variance.icc
     random_pca = components.random_pca
     level_means = levels.level_means
+    heterogeneity = heterogeneous.heterogeneity
     effect_sizes = sizes.effect_sizes
     report = reporting.report
     to_html = pages.to_html

@@ -47,12 +47,15 @@ class NotYet:
 
 Answer = Yes | Never | Upstream | NotYet
 
+UNASKED = NotYet("unimix does not ask this of the engine. Use backend='pls'")
+"""Answer of sheets that say nothing about the group ``known``, whose features are refused unless they are claimed."""
+
 
 class Capabilities(Mapping[Feature, Answer]):
     """Complete capability sheet, with one answer per feature.
 
     Args:
-        default: Answer for every feature that is not named.
+        default: Answer for every feature that is not named, but those of the group ``known``, which are refused then.
         answers: Answers by the name of a feature in small letters (``offset``, ``kenward_roger``), or of a group of
             :data:`~unimix.design.features.FEATURE_GROUPS` (``group_effects``, ``bayesian``); the answer for a feature
             takes precedence over that for its group.
@@ -76,7 +79,8 @@ class Capabilities(Mapping[Feature, Answer]):
             )
         self._answers: dict[Feature, Answer] = {}
         for feature in Feature:
-            answer = answers.get(feature.name.lower(), answers.get(groups.get(feature, ""), default))
+            group = groups.get(feature, "")
+            answer = answers.get(feature.name.lower(), answers.get(group, UNASKED if group == "known" else default))
             if answer is not None:
                 self._answers[feature] = answer
         absent = [f.name.lower() for f in Feature if f not in self._answers]

@@ -162,7 +162,7 @@ class Pace:
 def work_of(design: Design) -> dict[str, float]:
     """Units of work of a linear mixed model, each a field of :class:`Pace`."""
     first = [design.blocks[k] for k in split_blocks(design.blocks)[0]]
-    q, levels = sum(b.q for b in first), first[0].n_levels
+    q, levels = (sum(b.q for b in first), first[0].n_levels) if first else (1, 1)
     d = sum(b.n_parameters for b in design.blocks)
     r, m = design.p + 1, n_dense_effects(design)
     sets = design.tied[0] if len({b.group for b in design.blocks}) > 1 else levels

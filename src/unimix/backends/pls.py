@@ -91,7 +91,8 @@ class Pls(Backend):
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
         if not design.is_linear:
-            return pls_generalised.limits(design, request)
+            unable = ["relationship= with a generalised model: pls has it for Gaussian ones"] if design.related else []
+            return [*unable, *pls_generalised.limits(design, request)]
         if design.residual is not None:
             return residual_limits(design)
         size = n_dense_effects(design)
@@ -106,6 +107,8 @@ class Pls(Backend):
     def batch_size(self, design: Design) -> int:
         """Number of responses of a small linear model that are searched at once."""
         if not (design.has_one_residual and design.blocks) or design.is_structured or design.n > MOST_ROWS:
+            return 1
+        if design.sigma is not None or design.related:
             return 1
         sizes = [(b.q, b.n_levels) for b in design.blocks]
         return BATCH if stackable(sizes, several=bool(split_blocks(design.blocks)[1])) else 1
@@ -181,13 +184,17 @@ class Pls(Backend):
         beta = inverse @ (q.T @ (root * design.y))
         rest = float(np.sum((root * (design.y - design.x @ beta)) ** 2))
         n, df_residual = design.n_obs, design.n_obs - design.p
-        value = -0.5 * n * (1 + np.log(2 * np.pi * rest / n)) + design.log_weights
-        z = request.df_method == "normal"
+        known = design.sigma is not None
+        # ML: the mean square that maximises the likelihood is rest / n, unless it is known
+        ml = rest / n if design.sigma is None else design.sigma**2
+        value = -0.5 * (n * np.log(2 * np.pi * ml) + rest / ml) + design.log_weights
+        variance = rest / df_residual if design.sigma is None else design.sigma**2
+        z = known or request.df_method == "normal"
         return Estimates(
             beta=beta,
-            beta_cov=rest / df_residual * (inverse @ inverse.T),
+            beta_cov=variance * (inverse @ inverse.T),
             covariances=(),
-            sigma=float(np.sqrt(rest / df_residual)),
+            sigma=float(np.sqrt(variance)),
             modes=(),
             mode_covs=(),
             log_likelihood=value,

@@ -21,6 +21,7 @@ CAPABILITIES = Capabilities(
     residual_covariance=Yes("in linear models, for group effects within the groups of the residuals"),
     zero_inflation=Yes(),
     dispersion_formula=Yes("on the log scale, in generalised models"),
+    known=Yes("in linear models"),
 )
 FAMILIES = FamilySheet({}, {}, others=Yes())
 MOST_PARAMETERS, MOST_TIMES = 400, 2000

@@ -51,6 +51,8 @@ class RandomBlock:
         structure: Name of the covariance structure: us (unstructured), or one of
             :mod:`unimix.design.covariance_structures`.
         coordinates: Times or places of the columns, shape (q,), if the structure needs them; else empty.
+        relationship: Root R of the known relationship matrix A = R R' of the levels, shape (L, L); None for
+            independent levels.
     """
 
     group: str
@@ -61,6 +63,12 @@ class RandomBlock:
     levels: tuple[Level, ...]
     structure: str = "us"
     coordinates: tuple[float, ...] = ()
+    relationship: FloatArray | None = None
+
+    @property
+    def own_variances(self) -> FloatArray:
+        """Diagonal of the relationship matrix, shape (L,): variances of the levels' effects in units of Sigma."""
+        return np.ones(self.n_levels) if self.relationship is None else np.sum(self.relationship**2, axis=1)
 
     @property
     def covariance_structure(self) -> Structure | None:
@@ -162,6 +170,7 @@ class Design:
             intercept belongs to none.
         residual: Covariance of the residuals, or None for independent residuals with one variance (or a dispersion).
         compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
+        sigma: Known residual standard deviation of a row with weight 1; None if it is a parameter.
     """
 
     spec: ModelSpec
@@ -186,6 +195,7 @@ class Design:
     column_terms: Mapping[str, str] = field(default_factory=dict)
     compression: Compression | None = None
     residual: ResidualBlock | None = None
+    sigma: float | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -281,6 +291,11 @@ class Design:
         return any(b.structure != "us" for b in self.blocks)
 
     @property
+    def related(self) -> tuple[str, ...]:
+        """Grouping factors whose levels have a known relationship matrix."""
+        return tuple(dict.fromkeys(b.group for b in self.blocks if b.relationship is not None))
+
+    @property
     def is_linear(self) -> bool:
         """Whether this is the linear mixed model without a formula of the dispersion."""
         return self.family.is_linear and self.dispersion is None
@@ -329,13 +344,15 @@ class Design:
             self.offset,
             self.trials,
             *(a for b in self.blocks for a in (b.z, b.codes)),
+            *(b.relationship for b in self.blocks if b.relationship is not None),
         ]
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure, *b.coordinates) for b in self.blocks)
         for part in self.parts.values():
             digest.update(np.ascontiguousarray(part.x).tobytes())
-        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
+        known = () if self.sigma is None else (self.sigma,)
+        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts, *known]
         digest.update(repr(names).encode())
         if self.residual is not None:
             for index in (self.residual.codes, self.residual.times):

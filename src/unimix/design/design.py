@@ -26,6 +26,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.relationships import related
 from unimix.design.residual_block import residual_block
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
@@ -63,6 +64,8 @@ def build_design(
     contrasts: Mapping[str, object] | None = None,
     missing: str = "drop",
     family: FamilyLike = "gaussian",
+    sigma: float | None = None,
+    relationship: Mapping[str, Any] | None = None,
 ) -> Design:
     """Build the arrays of a model.
 
@@ -74,6 +77,8 @@ def build_design(
         contrasts: Coding of each factor column, by name of the column.
         missing: Treatment of rows with missing values, ``"drop"`` or ``"raise"``.
         family: Distribution of the response, with its link.
+        sigma: Known residual standard deviation; None if it is a parameter.
+        relationship: Known relationship matrix of the levels, by name of the grouping factor.
 
     Raises:
         FormulaError: If names in the formula are not columns of the data; the message lists all of them.
@@ -161,7 +166,7 @@ def build_design(
         y=response.y,
         x=selected(x, kept),
         fixed_names=tuple(names[j] for j in kept),
-        blocks=tuple(block for _, block in blocks),
+        blocks=related([block for _, block in blocks], relationship),
         weights=response.weights,
         offset=off,
         rows=rows,
@@ -178,6 +183,7 @@ def build_design(
         columns=columns,
         column_terms=column_terms(spec.fixed, names, owners),
         residual=None if spec.residual is None else residual_block(spec.residual, given_levels, columns),
+        sigma=sigma,
     )
     check_estimable(design)
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))

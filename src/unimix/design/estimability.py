@@ -126,8 +126,9 @@ def check_estimable(design: Design) -> None:
     faults: list[str] = []
     n, p = design.n_obs, design.p
     # In families without a residual scale an effect per row models overdispersion and may be fitted.
-    scaled = design.family.name in ("gaussian", "student_t")
-    asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
+    # The same holds where the residual variance of each row is known, as in a meta-analysis.
+    scaled = design.family.name in ("gaussian", "student_t") and design.sigma is None
+    asked = "a residual variance" if scaled else "" if design.sigma else " and ".join(design.family.parameters)
     if n <= p if asked else n < p:
         faults.append(
             f"{n} rows cannot determine {p} fixed effects{f' and {asked}' if asked else ''}; there must be more rows."
@@ -145,12 +146,18 @@ def check_estimable(design: Design) -> None:
             faults.append(
                 f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two."
             )
-        elif scaled and block.n_levels >= n:
+        elif scaled and block.n_levels >= n and block.relationship is None:
             faults.append(
                 f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
                 "its variance and the residual variance cannot be distinguished."
             )
-        elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
+        elif (
+            scaled
+            and block.n_levels * block.q >= n
+            and block.q > 1
+            and block.structure == "us"
+            and block.relationship is None
+        ):
             faults.append(
                 f"{block.text} has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be distinguished. Use fewer columns."
@@ -285,7 +292,7 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
     term = f"of {block.text}"
-    if _explain_exactly(design, block):
+    if block.relationship is None and _explain_exactly(design, block):
         return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
     if block.n_levels > design.p:
         return []
@@ -373,7 +380,9 @@ def likelihood_is_unbounded(design: Design) -> bool:
     thousand rows.
     """
     width = sum(b.n_levels * b.q for b in design.blocks)
-    if not design.blocks or design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
+    if design.sigma is not None or not design.blocks:
+        return False
+    if design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
         return False
     parts = []
     for block in design.blocks:

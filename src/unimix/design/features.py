@@ -39,6 +39,8 @@ class Feature(Enum):
     ZERO_INFLATION = "zero inflation, ziformula="
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
     RESIDUAL_COVARIANCE = "correlated residuals or residual variances by time, residual='ar1(time | id)'"
+    KNOWN_SIGMA = "a known residual standard deviation, sigma="
+    RELATIONSHIP = "a known relationship matrix of the levels, relationship="
 
 
 FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
@@ -62,6 +64,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
         Feature.HOMOGENEITY,
     ),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA, Feature.RESIDUAL_COVARIANCE),
+    "known": (Feature.KNOWN_SIGMA, Feature.RELATIONSHIP),
 }
 """Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
@@ -100,11 +103,17 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
             f"identity link, and a {design.family} response has no such residuals: leave it out, or give the rows "
             f"correlated group effects in the formula, such as + ar1(0 + time | {design.residual.group})."
         )
+    if design.residual is not None and (design.sigma is not None or design.related):
+        what = "sigma=" if design.sigma is not None else "relationship="
+        return f"residual={design.residual.text!r} and {what} are not computed together: leave one of them out."
     if design.residual is not None and design.dispersion is not None:
         return (
             f"residual={design.residual.text!r} and dispformula= both model the variances of the residuals: leave "
             "dispformula= out. Variances by time are those of a structure with hom=FALSE."
         )
+    if design.sigma is not None and not design.is_linear:
+        what = "dispformula=" if design.family.is_linear else f"family={design.family.name!r}"
+        return f"sigma= is the known residual standard deviation of a Gaussian model: leave it out, or {what}."
     if design.family.is_linear:
         if method in ("Laplace", "AGQ", "variational", "MAP"):
             return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
@@ -157,6 +166,10 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
         needs.add(Feature.DISPERSION_FORMULA)
     if design.residual is not None:
         needs.add(Feature.RESIDUAL_COVARIANCE)
+    if design.sigma is not None:
+        needs.add(Feature.KNOWN_SIGMA)
+    if design.related:
+        needs.add(Feature.RELATIONSHIP)
     if design.weights is not None:
         needs.add(Feature.WEIGHTS)
     if design.offset is not None:

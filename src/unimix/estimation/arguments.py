@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast
+
+import numpy as np
 
 from unimix import argument_types
 from unimix.backends.base import Backend
@@ -49,6 +53,8 @@ class ModelOptions(TypedDict, total=False):
     ziformula: str | None
     dispformula: str | None
     residual: str | None
+    sigma: float | None
+    relationship: Mapping[str, Any] | None
     df_method: DfMethod
     missing: Literal["drop", "raise"]
     priors: Mapping[str, Any] | None
@@ -83,6 +89,8 @@ class FitArguments:
     ziformula: str | None = None
     dispformula: str | None = None
     residual: str | None = None
+    sigma: float | None = None
+    relationship: Mapping[str, Any] | None = None
     df_method: str = "satterthwaite"
     ci_level: float = 0.95
     missing: str = "drop"
@@ -160,6 +168,8 @@ class FitArguments:
                 contrasts=self.contrasts,
                 missing=self.missing,
                 family=self.family,
+                sigma=None if self.sigma is None else float(self.sigma),
+                relationship=self.relationship,
             )
         fault = method_fault(design, self.method, self.df_method)
         if fault:
@@ -180,6 +190,10 @@ class FitArguments:
                 "likelihood of any other model looks at every row. Read the rows into memory, "
                 "um.fit(formula, frame, ...); rows with equal predictors and groups can be counted first: "
                 "um.collapse(source, formula, family=...)."
+            )
+        if self.sigma is not None or self.relationship:
+            raise OptionError(
+                "sigma= and relationship= are for rows in memory: read them, um.fit(formula, frame, ...)."
             )
         if isinstance(data, Reduced):
             faults = argument_faults(data, weights=self.weights, offset=self.offset, contrasts=self.contrasts)
@@ -296,6 +310,22 @@ def _level_fault(value: object) -> str:
     return f"ci_level={value!r}: give a probability between 0 and 1, such as 0.95."
 
 
+def _sigma_fault(value: object) -> str:
+    if value is None or (
+        not isinstance(value, bool | np.bool) and isinstance(value, Real) and 0 < float(value) < math.inf
+    ):
+        return ""
+    return (
+        f"sigma={value!r}: give a positive number, such as sigma=1 with weights=1 / v for known variances v, or None."
+    )
+
+
+def _relationship_fault(value: object) -> str:
+    if value is None or isinstance(value, Mapping):
+        return ""
+    return "relationship= takes a dict of matrices by grouping factor, such as {'animal': A}."
+
+
 def _priors_fault(value: object) -> str:
     if value is None or isinstance(value, Mapping):
         return ""
@@ -313,6 +343,8 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "method": lambda v: "" if v is None else _one_of("method", METHODS, v),
     "df_method": lambda v: _one_of("df_method", DF_METHODS, v),
     "ci_level": _level_fault,
+    "sigma": _sigma_fault,
+    "relationship": _relationship_fault,
     "missing": lambda v: _one_of("missing", MISSING, v),
     "priors": _priors_fault,
     "seed": seed_fault,

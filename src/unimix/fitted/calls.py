@@ -26,6 +26,8 @@ def model_arguments(fit: FittedModel) -> dict[str, Any]:
     columns = {"weights": encoding.weights_column, "offset": encoding.offset_column, "ziformula": encoding.ziformula}
     columns["residual"] = encoding.residual
     arguments |= {name: value for name, value in columns.items() if value is not None}
+    if model.sigma is not None:
+        arguments["sigma"] = model.sigma
     if fit.fixed.df_method == "kenward-roger":
         arguments["df_method"] = fit.fixed.df_method
     if fit.fixed.level != 0.95:

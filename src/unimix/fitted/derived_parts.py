@@ -189,6 +189,8 @@ def _model(design: Design, method: str) -> ModelInfo:
         fingerprint=design.fingerprint(),
         encoding=design.encoding,
         weighted=design.weights is not None,
+        sigma=design.sigma,
+        related=design.related,
     )
 
 
@@ -275,7 +277,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     by_time = design.residual is not None and not design.residual.structure.homogeneous
     if not parameters and family.name == "gaussian" and design.dispersion is None and not by_time:
         parameters = {"sigma": estimates.sigma}
-    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters)
+    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters) - (design.sigma is not None)
     k += 0 if design.residual is None else design.residual.structure.n_parameters + int(by_time)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood

@@ -102,6 +102,11 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         raise DataError(
             "A saved result does not hold the columns of its dispersion formula: fit the model again to the data."
         )
+    if fit.model.related:
+        raise DataError(
+            f"A saved result does not hold the relationship matrix of {listing(fit.model.related)}: fit the model "
+            "again to the data, with relationship=."
+        )
     encoding, rows = fit.model.encoding, fit.rows
     coded = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
     given = np.asarray(rows.index, dtype=np.int64)
@@ -159,6 +164,8 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         residual=None
         if fit.residual_part is None or fit.spec.residual is None
         else residual_block(fit.spec.residual, of_residuals, of_residuals, fit.residual_part.form),
+        column_terms=encoding.column_terms(columns),
+        sigma=fit.model.sigma,
     )
     design.keep(REBUILT, lambda: True)
     return design

@@ -71,7 +71,7 @@ def random_table(fit: FittedModel) -> TextTable:
             named.append((block.group if i == 0 else "", term, correlations))
             sds.append(float(printed[i]))
     if "sigma" in fit.criteria.parameters and fit.residual_part is None:
-        named.append(("Residual", "", []))
+        named.append(("Residual" if fit.model.sigma is None else "Residual (known)", "", []))
         sds.append(fit.sigma)
     width = max((len(correlations) for _, _, correlations in named), default=0)
     rows = tuple(
@@ -111,6 +111,8 @@ def view(fit: FittedModel) -> list[Block]:
         blocks += ["", "Random effects", random_table(fit)]
     elif "sigma" not in fit.criteria.parameters or fit.residual_part is not None:
         pass
+    elif fit.model.sigma is not None:
+        blocks += ["", f"Known residual standard deviation {number(fit.sigma)}"]
     elif fit.fixed.interval == "credible":
         blocks += ["", f"Residual standard deviation {number(fit.sigma)}"]
     elif fit.model.method != "least squares":

@@ -58,7 +58,8 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
     Args:
         path: File to write, such as ``"fit.zip"``.
         data: Whether to save the columns that were fitted, with the rows used. Without them, predictions from draws
-            work, and :meth:`with_data` gives them back. The columns of a dispersion formula are not saved.
+            work, and :meth:`with_data` gives them back. The columns of a dispersion formula are not saved, nor those
+            beside a relationship matrix, which a file does not hold.
 
     Returns:
         The path.
@@ -85,7 +86,7 @@ def members_of(fit: FittedModel, *, data: bool) -> dict[str, str | npt.NDArray[A
     if fit._unsaved.posterior is not None:
         described, arrays = pack_draws(fit._unsaved.posterior)
         members |= {DRAWS: described.model_dump_json(), **arrays}
-    if data and fit._unsaved.design is not None and "dispersion" not in fit.parts:
+    if data and fit._unsaved.design is not None and not fit.model.related and "dispersion" not in fit.parts:
         columns: dict[str, SavedColumn] = {}
         residual = fit.spec.residual
         names = dict.fromkeys([*fit.model.encoding.variables, *({} if residual is None else residual.columns)])

@@ -157,13 +157,15 @@ def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
     at, blocks = model.at, model.design.blocks
     weight = at.weight[rows]
     inverse = weight[:, :, None] * np.eye(rows.shape[1])
-    if not at.first:
+    if not at.first and not at.rest:
         return np.asarray(inverse)
-    q = len(at.stacked)
-    z = np.concatenate([blocks[k].z for k in at.first], axis=1)[rows.ravel()]
-    codes = blocks[at.first[0]].codes[rows]
-    halves = np.einsum("nq,nrq->nr", z @ at.stacked, at.halves[codes.ravel()]).reshape(*rows.shape, q)
-    gram = np.einsum("bir,bjr->bij", halves, halves) * (codes[:, :, None] == codes[:, None, :])
+    gram = np.zeros_like(inverse)
+    if at.first:
+        q = len(at.stacked)
+        z = np.concatenate([blocks[k].z for k in at.first], axis=1)[rows.ravel()]
+        codes = blocks[at.first[0]].codes[rows]
+        halves = np.einsum("nq,nrq->nr", z @ at.stacked, at.halves[codes.ravel()]).reshape(*rows.shape, q)
+        gram = np.einsum("bir,bjr->bij", halves, halves) * (codes[:, :, None] == codes[:, None, :])
     if at.rest:
         u = at.u[rows.ravel()]
         others = (u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from unimix.design.arrays import Design
+from unimix.errors import UnsupportedModelError
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.lmm.penalised_least_squares import half_inverse
@@ -87,7 +88,7 @@ class Conditional:
     @property
     def stacked(self) -> FloatArray:
         """Block diagonal matrix of the factors of the first factor's blocks, shape (q, q)."""
-        return np.asarray(linalg.block_diag(*(self.factors[k] for k in self.first)))
+        return np.asarray(linalg.block_diag(*(self.factors[k] for k in self.first))) if self.first else np.zeros((0, 0))
 
     @cached_property
     def half_first(self) -> sparse.bsr_array:
@@ -144,14 +145,16 @@ def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, 
     first, rest = split_blocks(design.blocks) if design.blocks else ((), ())
     no_cross, nothing = sparse.csr_array((0, 0)), np.zeros((0, 0))
     at = Conditional(design, beta_cov, factors, first, rest, weight, np.zeros((0, 0, 0)), no_cross, nothing, nothing)
-    if not first:
+    if not first and not rest:
         return replace(at, follow=np.zeros((0, design.p)))
-    zz, zx = _level_sums(design, weight)
-    turn = at.stacked
-    # A11 = I + U1'WU1, block diagonal with one (q, q) block per level
-    halves = np.linalg.inv(np.linalg.cholesky(np.eye(len(turn)) + turn.T @ zz @ turn))
-    at = replace(at, halves=halves, across=sparse.csr_array((0, len(halves) * len(turn))))
-    right = (turn.T @ zx).reshape(at.m1, -1)
+    right = np.zeros((0, design.p))
+    if first:
+        zz, zx = _level_sums(design, weight)
+        turn = at.stacked
+        # A11 = I + U1'WU1, block diagonal with one (q, q) block per level
+        halves = np.linalg.inv(np.linalg.cholesky(np.eye(len(turn)) + turn.T @ zz @ turn))
+        at = replace(at, halves=halves, across=sparse.csr_array((0, len(halves) * len(turn))))
+        right = (turn.T @ zx).reshape(at.m1, -1)
     if rest:
         u = at.u
         weighted = sparse.csr_array(sparse.diags_array(weight) @ u)
@@ -250,14 +253,21 @@ def predictor_variance(
 def _variance_of_rows(at: Conditional, x: FloatArray, z: Sequence[FloatArray], codes: Sequence[IntArray]) -> FloatArray:
     variances = np.zeros(len(x))
     if any((c < 0).any() for c in codes):  # a level that was not fitted: z'Cov z
-        for v, f, c in zip(z, at.factors, codes, strict=True):
-            variances += _quadratic(v * (c < 0)[:, None], f @ f.T)
+        for block, v, f, c in zip(at.design.blocks, z, at.factors, codes, strict=True):
+            unknown = v * (c < 0)[:, None]
+            if block.relationship is not None and unknown.any():
+                raise UnsupportedModelError(
+                    f"The effect of a level of {block.group} that was not fitted depends on its relationship to the "
+                    "others (relationship=), which is unknown here: fit rows of each level."
+                )
+            variances += _quadratic(unknown, f @ f.T)
         z = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
         codes = [np.maximum(c, 0) for c in codes]
     # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2
-    level = codes[at.first[0]]
-    one = np.concatenate([z[k] for k in at.first], axis=1) @ at.stacked
-    variances += _squares(np.einsum("nq,nrq->nr", one, at.halves.take(level, axis=0)))
+    if at.first:
+        level = codes[at.first[0]]
+        one = np.concatenate([z[k] for k in at.first], axis=1) @ at.stacked
+        variances += _squares(np.einsum("nq,nrq->nr", one, at.halves.take(level, axis=0)))
     if at.rest:
         u = _spread(at, z, codes, len(x))
         variances += _squares((u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T)
@@ -300,11 +310,24 @@ class _Rows:
 
 def _spread(at: Conditional, z: Sequence[FloatArray], codes: Sequence[IntArray], n: int) -> sparse.csr_array:
     """Columns L'z over all levels, the first factor's blocks stacked per level, shape (n, m1 + m2)."""
-    if not at.first:
+    if not at.first and not at.rest:
         return sparse.csr_array((n, 0))
-    stacked = _Rows(np.concatenate([z[k] for k in at.first], axis=1), codes[at.first[0]], at.levels[at.first[0]])
-    blocks = [stacked, *(_Rows(z[k], codes[k], at.levels[k]) for k in at.rest)]
-    return spread(blocks, [at.stacked, *(at.factors[k] for k in at.rest)], n)
+    blocks, factors = [_Rows(z[k], codes[k], at.levels[k]) for k in at.rest], [at.factors[k] for k in at.rest]
+    roots = [at.design.blocks[k].relationship for k in at.rest]
+    if at.first:
+        stacked = _Rows(np.concatenate([z[k] for k in at.first], axis=1), codes[at.first[0]], at.levels[at.first[0]])
+        blocks, factors, roots = [stacked, *blocks], [at.stacked, *factors], [None, *roots]
+    plain = spread(blocks, factors, n)
+    if not at.design.related:
+        return plain
+    # b = (R x L) u where levels are related
+    turned, start = [], 0
+    for block, factor, root in zip(blocks, factors, roots, strict=True):
+        stop = start + block.n_levels * len(factor)
+        own = plain[:, start:stop]
+        turned.append(own if root is None else own @ sparse.kron(sparse.csr_array(root), sparse.eye_array(len(factor))))
+        start = stop
+    return sparse.csr_array(sparse.hstack(turned, format="csr"))
 
 
 def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
@@ -343,6 +366,8 @@ def draw_coefficients(
     for k in at.rest:
         stop = start + at.levels[k] * len(at.factors[k])
         spherical = u[:, start:stop].reshape(n, at.levels[k], -1)
+        if (root := at.design.blocks[k].relationship) is not None:
+            spherical = np.einsum("lr,srq->slq", root, spherical)
         effects[k] = np.asarray(modes[k])[None] + spherical @ at.factors[k].T
         start = stop
     return beta + off, tuple(effects)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.grouping_factors import is_nested
+from unimix.design.relationships import root_of
 from unimix.design.residual_block import ResidualBlock
 from unimix.design.typed_columns import Level
 from unimix.distributions.random_responses import draw_response
-from unimix.errors import UnsupportedModelError
+from unimix.errors import DataError, UnsupportedModelError
 from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.optimise import lower_triangular
@@ -56,6 +57,7 @@ class Simulator:
                 # A triangular root is continuous in the covariance: similar covariances give similar responses.
                 root = lower_triangular([matrix_root(covariance)])[0]
                 drawn = rng.standard_normal((block.n_levels, block.q)) @ root.T
+                drawn = drawn if block.relationship is None else block.relationship @ drawn
             eta = eta + np.einsum("nq,nq->n", block.z, drawn[block.codes])
         if design.residual is not None:
             return eta + self._residuals(design.residual, rng)
@@ -159,8 +161,23 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
             levels = tuple(f"{block.levels[int(v) % block.n_levels]} ({int(v) // block.n_levels + 1})" for v in present)
         else:
             levels = tuple(block.levels[int(v)] for v in present)
+        relationship = block.relationship
+        if relationship is not None:
+            if whole:
+                raise DataError(
+                    f"The levels of {block.group} are related as relationship= says, and copies of them are not: draw "
+                    "responses instead (source='parametric')."
+                )
+            own = relationship[present]
+            relationship = root_of(own @ own.T)
         blocks.append(
-            replace(block, z=np.ascontiguousarray(block.z[rows]), codes=new.astype(np.int64).ravel(), levels=levels)
+            replace(
+                block,
+                relationship=relationship,
+                z=np.ascontiguousarray(block.z[rows]),
+                codes=new.astype(np.int64).ravel(),
+                levels=levels,
+            )
         )
     kept: dict[str, Any] = {"columns": {}, "labels": None}
     if design.residual is not None:

@@ -1,7 +1,7 @@
 """The likelihood of a linear mixed model from its full covariance matrix, as a reference for engines.
 
-The covariance matrix V = sigma^2 W^-1 + sum_k Z_k Cov_k Z_k' is formed in full (n x n). This is only feasible for small
-data, and independent of the other computations of unimix.
+The covariance matrix V = sigma^2 W^-1 + sum_k Z_k (A_k x Cov_k) Z_k' is formed in full (n x n). This is only feasible
+for small data, and independent of the other computations of unimix.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def marginal_covariance(design: Design, covariances: tuple[FloatArray, ...], sig
         same_group = np.eye(design.n) if residual.independent else residual.codes[:, None] == residual.codes[None, :]
         v = same_group * c[np.ix_(residual.times, residual.times)] / np.sqrt(np.outer(weights, weights))
     for block, covariance in zip(design.blocks, covariances[: len(design.blocks)], strict=True):
-        same = block.codes[:, None] == block.codes[None, :]
-        v += same * (block.z @ covariance @ block.z.T)  # Z_k Cov_k Z_k', between rows of one level
+        known = np.eye(block.n_levels) if block.relationship is None else block.relationship @ block.relationship.T
+        # Z_k (A_k x Cov_k) Z_k'; without a relationship matrix A_k = I only rows of one level are related
+        v += known[np.ix_(block.codes, block.codes)] * (block.z @ covariance @ block.z.T)
     return v
 
 

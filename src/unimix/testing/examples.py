@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from unimix.design.features import Feature
+from unimix.design.relationships import Relationship
+
+_NAMES = [f"g{k:02d}" for k in range(100)]
+_RELATED = Relationship(0.5 ** np.abs(np.subtract.outer(np.arange(100), np.arange(100))), _NAMES)
 
 EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.NO_RANDOM_PART: ("y ~ x + f", {}),
@@ -34,5 +40,7 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
     Feature.RESIDUAL_COVARIANCE: ("series ~ x", {"residual": "ar1(t | g:sub)"}),
     Feature.DISPERSION_FORMULA: ("count ~ x + (1 | g)", {"family": "negative_binomial", "dispformula": "~ x"}),
+    Feature.KNOWN_SIGMA: ("y ~ x + (1 | g)", {"sigma": 1.0}),
+    Feature.RELATIONSHIP: ("y ~ x + (1 | g)", {"relationship": {"g": _RELATED}}),
 }
 """Formula and arguments of one model per feature, with the columns of :func:`unimix.testing.simulate_rich`."""

@@ -79,7 +79,7 @@ class FamilyContract:
     @staticmethod
     def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
         """The design that ``fit`` would build."""
-        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family")}
+        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family", "sigma", "relationship")}
         texts = [arguments.get(name) for name in ("ziformula", "dispformula", "residual")]
         return build_design(parse(formula, *texts), data, **kept)
 

@@ -218,11 +218,13 @@ class LinearGround:
         q, r = np.linalg.qr(root[:, None] * design.x)
         beta = np.linalg.solve(r, q.T @ (root * y)) if design.p else np.empty(0)
         rest = float(np.sum((root * (y - design.x @ beta)) ** 2))
-        sigma = float(np.sqrt(rest / (design.n_obs - design.p)))
+        known_variance = None if design.sigma is None else design.sigma**2
+        sigma = float(np.sqrt(rest / (design.n_obs - design.p))) if design.sigma is None else design.sigma
         inverse = np.linalg.inv(r) if design.p else np.empty((0, 0))
         covariance = sigma**2 * inverse @ inverse.T
         se = np.sqrt(np.diag(covariance))
-        ours = -0.5 * design.n_obs * (1 + np.log(2 * np.pi * rest / design.n_obs)) + self.log_weights
+        ml = known_variance or rest / design.n_obs  # of the residual variance
+        ours = -0.5 * (design.n_obs * np.log(2 * np.pi * ml) + rest / ml) + self.log_weights
         off = float(np.max(np.abs(fit.fixed.estimate - beta) / se, initial=0.0))
         if fit.fixed.interval == "credible":
             checks = [
@@ -234,7 +236,7 @@ class LinearGround:
         else:
             known = {"without the weights' constant sum(log w)/2": -self.log_weights}
             divided_by_n = float(np.sqrt(rest / design.n_obs))
-            if abs(fit.sigma / divided_by_n - 1) < 1e-6:  # maximum likelihood
+            if known_variance is None and abs(fit.sigma / divided_by_n - 1) < 1e-6:  # maximum likelihood
                 sigma, covariance = divided_by_n, covariance * (divided_by_n / sigma) ** 2
             spread = Check(
                 name="residual",

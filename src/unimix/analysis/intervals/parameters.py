@@ -55,7 +55,7 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
             for i in range(len(block.terms))
             for j in range(i + 1, len(block.terms))
         ]
-    if "dispersion" not in fit.parts:
+    if "dispersion" not in fit.parts and fit.model.sigma is None:
         parameters += [
             Parameter(name, Target("scale", k))
             for k, name in enumerate(fit.family.parameters)

@@ -210,6 +210,11 @@ def total_sd(fit: FittedModel, groups: list[bool]) -> float:
         raise UnsupportedModelError(
             "bias_adjust=True needs a normal residual with one variance. Give the standard deviation, bias_adjust=0.3."
         )
+    if (fit.model.sigma is not None and fit.model.weighted) or fit.model.related:
+        raise UnsupportedModelError(
+            "bias_adjust=True needs one variance for all rows, which known variances (sigma= with weights=) and "
+            "relationship= do not give. Give the standard deviation, bias_adjust=0.3."
+        )
     variance = fit.sigma**2
     if any(groups):
         for block, reported, counts in zip(fit.design().blocks, fit.random, groups, strict=True):

@@ -77,13 +77,16 @@ def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: 
     criterion, here = criterion_at(fit)
     spread = here.satterthwaite.variances()
 
+    known = criterion.data.sigma
+
     def variance(theta: FloatArray) -> FloatArray:
-        own, scale = factors_of(criterion.data, theta[:-1]), float(np.exp(theta[-1]))
+        own = factors_of(criterion.data, theta if known is not None else theta[:-1])
+        scale = float(np.exp(theta[-1])) if known is None else known
         unscaled = penalised_least_squares.profile(criterion.data, own, reml=True, whole=False).cov_unscaled
         covariances, sigma = criterion.covariances(own, scale)
         return error(covariances, sigma, criterion.coefficients_cov(scale**2 * unscaled))
 
-    at = np.append(parameters_of(criterion.data, here.factors), np.log(here.sigma))
+    at = np.append(parameters_of(criterion.data, here.factors), [] if known is not None else np.log(here.sigma))
     steps = STEP * np.maximum(np.abs(at), 0.1)
     slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
     central = variance(at) if central is None else central

@@ -28,7 +28,7 @@ from unimix.analysis.prediction.expected import is_curved_posterior, posterior_m
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.random_responses import mean_of, mean_slope
-from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import predictor_variance
 
@@ -131,6 +131,17 @@ def predict_interval(
     at = place_known(fit, rows_needed, chosen, new_levels, every=prediction)
     # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
+    new = [
+        b.group
+        for b, counts, codes in zip(fit.random, integrated, at.codes, strict=True)
+        if counts and b.group in fit.model.related and (np.asarray(codes) < 0).any()
+    ]
+    if new:
+        raise UnsupportedModelError(
+            f"The variance of a level of {listing(dict.fromkeys(new))} that was not fitted, or whose effect is left "
+            "out, depends on its relationship to the others, which the result does not have: choose rows of fitted "
+            "levels, or interval='confidence' without new_levels='sample'."
+        )
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
     kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
     if is_sampled(fit):
@@ -168,6 +179,12 @@ def _precision(
     frame = one_row(data)
     trials = fit.model.encoding.trials(frame) if fit.family.response == "binomial" else None
     trials = fit.model.encoding.weights(frame) if trials is None else trials
+    if trials is None and fit.model.sigma is not None and fit.model.weighted:
+        raise DataError(
+            "A new row has no known variance, because weights= was an array: name a column, weights='w', that the new "
+            "rows have, too. Intervals of true values are fit.heterogeneity(newdata).prediction, or interval="
+            "'confidence' with new_levels='sample'."
+        )
     kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":
         return kept, None

@@ -98,6 +98,11 @@ def _check(fit: FittedModel, kind: str) -> None:
         )
     if fit.fixed.unbounded.size:
         raise UnsupportedModelError("Separation: some estimates tend to infinity and have no standard error.")
+    if fit.model.related:
+        raise UnsupportedModelError(
+            f"The levels of {listing(fit.model.related)} are related (relationship=), so that no clusters of rows are "
+            "independent, as cluster-robust standard errors need."
+        )
     if not fit.fixed.terms:
         raise OptionError("The model has no fixed effects, and so no standard errors of them.")
     if fit.criteria.criterion.startswith("AGQ"):

@@ -151,6 +151,11 @@ def _pseudo(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str,
             f"model; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
             "family. kind='standardized' is for all models."
         )
+    if fit.model.sigma is not None:
+        raise UnsupportedModelError(
+            "kind='pseudo' needs a residual variance that is estimated, and here it is known (sigma=): use "
+            "kind='standardized'."
+        )
     design = fit.design()
     block = design.blocks[0]
     order = np.argsort(block.codes, kind="stable")

@@ -179,7 +179,7 @@ def the_group(fit: FittedModel, group: str | None) -> str:
 
 
 def refuse_parts(fit: FittedModel) -> None:
-    """Refuse models with zero inflation or a dispersion formula.
+    """Refuse models with zero inflation, a dispersion formula or a known residual variance.
 
     Raises:
         UnsupportedModelError: If the model has one of them.
@@ -192,6 +192,16 @@ def refuse_parts(fit: FittedModel) -> None:
         raise UnsupportedModelError(
             f"Pooling compares coefficients of the mean only, and this model has {parts}. Leave ziformula= and "
             "dispformula= out."
+        )
+    if fit.model.related:
+        raise UnsupportedModelError(
+            f"Pooling is of independent levels, and those of {listing(fit.model.related)} are related (relationship=). "
+            "fit.group_effects has their effects."
+        )
+    if fit.model.sigma is not None:
+        raise UnsupportedModelError(
+            "Pooling compares with regressions that estimate a residual variance, and here it is known (sigma=). The "
+            "effects of the levels are fit.group_effects, and fit.heterogeneity() says how much they differ."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,6 +98,11 @@ def variances(fit: FittedModel, what: str) -> Variances:
         UnsupportedModelError: If the family has no accepted variance on the scale of its link.
     """
     refuse_parts(fit, what)
+    if fit.model.sigma is not None and fit.model.weighted:
+        raise UnsupportedModelError(
+            f"{what} needs one residual variance, and the known variances sigma^2 / weight differ between rows. "
+            "fit.heterogeneity() has I2, the share of the heterogeneity in the variance of a typical row."
+        )
     design = moment_arrays(fit)
     beta, covariances, parameters = _values(fit)
     notes, copies = list[str](), row_copies(fit.family, design.weights)
@@ -107,7 +112,9 @@ def variances(fit: FittedModel, what: str) -> Variances:
     extra = [b.n_levels == design.n and not fit.family.is_linear for b in design.blocks]
     dispersion = np.zeros(beta.shape[:-1])
     kept: list[tuple[RandomBlock, FloatArray]] = []
-    for block, covariance, counted_apart in zip(design.blocks, covariances, extra, strict=True):
+    # a level of a relationship matrix has the variance A_ll Sigma
+    blocks_of_rows = [replace(b, z=b.z * np.sqrt(b.own_variances)[b.codes, None]) for b in design.blocks]
+    for block, covariance, counted_apart in zip(blocks_of_rows, covariances, extra, strict=True):
         if counted_apart:
             dispersion = dispersion + block_variance(block.z, covariance, copies)
             notes.append(f"{block.group} has one level per row: its variance counts as dispersion.")

@@ -169,7 +169,7 @@ class GroupedRows:
     def gradient(self, at: Profile, *, reml: bool) -> list[FloatArray]:
         """Symmetric derivatives G_k (q, q) with dl = sum_k tr G_k dD_k, for C too; see ``derivatives.gradient``."""
         state = _state(at)
-        e, ratio, p = np.append(-at.beta, 1.0), at.freedom / at.quadratic, len(at.beta)
+        e, ratio, p = np.append(-at.beta, 1.0), 1.0 / at.sigma**2, len(at.beta)
         slopes = [np.zeros((q, q)) for q, _ in self.sizes]
         for pattern, inverse, half in zip(self.patterns, state.inverse_roots, state.halves, strict=True):
             solved = inverse.transpose(0, 2, 1) @ half  # V^-1 [X y]

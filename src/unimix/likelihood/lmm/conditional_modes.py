@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer
 from unimix.likelihood.lmm.derivatives import Projected, project
@@ -57,6 +58,15 @@ def conditional_effects(
         size, n_levels = products.sizes[k]
         places = start + np.arange(n_levels)[:, None] * size + np.arange(size)
         modes[k] = h2[places] @ (factors[k] @ factors[k].T)
+        if k < len(products.relationships) and (root := products.relationships[k]) is not None:
+            # b = (R x I) u: modes R u, and Cov(b_l) = sum over levels r and s of R_lr R_ls Cov(u_r, u_s)
+            modes[k] = root @ modes[k]
+            whole = at.state.k[start : start + size * n_levels, start : start + size * n_levels]
+            dense = np.asarray(whole.toarray() if sparse.issparse(whole) else whole)
+            half = np.einsum("lr,risj->lisj", root, dense.reshape(n_levels, size, n_levels, size), optimize=True)
+            covs[k] = at.sigma**2 * np.einsum("lisj,ls->lij", half, root, optimize=True)
+            start += size * n_levels
+            continue
         entries = at.state.k[np.repeat(places, size, axis=1).ravel(), np.tile(places, (1, size)).ravel()]
         covs[k] = at.sigma**2 * np.asarray(entries).reshape(n_levels, size, size)
         start += size * n_levels

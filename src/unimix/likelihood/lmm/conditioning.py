@@ -119,7 +119,8 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     scale = float(np.sqrt(np.sum((root * residual) ** 2) / design.n_obs))
     turned = (*columns.turned, *_residual_turn(design, weight))
     way_back = Conditioning(shift, inverse, scale, turned, columns.log_det, design.n_obs, weight)
-    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights)
+    sigma = None if design.sigma is None else design.sigma / way_back.residual
+    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights, sigma=sigma)
     return conditioned, way_back
 
 

@@ -63,7 +63,7 @@ def satterthwaite(
         reml: Whether the criterion is the restricted likelihood.
     """
     along, twice, mixed = _unprofiled(at, moments, sigma, reml=reml)
-    here = replace(at, quadratic=at.freedom * sigma**2)  # the ratio f / y'Py in the gradient is then 1 / sigma^2
+    here = replace(at, sigma=sigma)
     slopes_of_d = [] if is_plain(products) else gradient(products, here, reml=reml)
     _, by_parameters = in_parameters(along, twice, products, factors, slopes_of_d)
     turn = jacobian(products, factors)
@@ -82,10 +82,11 @@ def satterthwaite(
 
 
 def _free(products: Products, factors: Sequence[FloatArray]) -> npt.NDArray[np.int64]:
-    """Indices of the parameters and of log sigma, without those of structures that are held on the edge."""
+    """Indices of the parameters and of log sigma, without those held on an edge and without a sigma that is known."""
+    unknown = products.sigma is None
     if is_plain(products):
-        return np.arange(products.n_cells + 1)
-    return np.flatnonzero(np.append(~held(products, factors, -1.0), True))
+        return np.arange(products.n_cells + unknown)
+    return np.flatnonzero(np.append(~held(products, factors, -1.0), unknown))
 
 
 def _unprofiled(
@@ -133,7 +134,8 @@ def kenward_roger(
         at: Profiled restricted criterion at the estimates.
         moments: Moments at the estimates.
     """
-    moments = moments.only(_free(products, factors)[:-1])
+    free = _free(products, factors)
+    moments = moments.only(free[:-1] if products.sigma is None else free)
     p, cov, d = products.p, at.cov_unscaled, moments.weights
     # V = sum_a D_a V_a + I: the terms for I follow from those of the V_a.
     a = moments.a[:, :p, :p]
@@ -147,6 +149,8 @@ def kenward_roger(
     q_full[:c, c], q_full[c, :c] = centred, centred.transpose(0, 2, 1)
     q_full[c, c] = a_full[c] - np.einsum("a,ars->rs", d, centred)
     information = expected_information(products, at, moments, reml=True)
+    if products.sigma is not None:  # I is not multiplied by a parameter
+        information, a_full, q_full = information[:c, :c], a_full[:c], q_full[:c, :c]
     slopes = cov @ a_full @ cov
     result = Uncertainty(cov, slopes, information)
     w = result.variances()

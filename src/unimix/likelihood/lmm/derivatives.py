@@ -67,9 +67,10 @@ def project(products: Products, state: State) -> Projected:
 def gradient(products: Products, at: Profile, *, reml: bool, projected: Projected | None = None) -> list[FloatArray]:
     """Derivatives of the profiled criterion with respect to D_k: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k.
 
-    G_k = -1/2 sum over levels of (Z_l'P Z_l - f h_l h_l' / y'Py), with h_l = Z_l'V^-1 (y - X beta), f the degrees of
-    freedom, and V^-1 instead of P under ML. These derivatives decide about a maximum on the boundary: over positive
-    semi-definite D it requires D_k G_k = 0 and no G_k with a positive eigenvalue.
+    G_k = -1/2 sum over levels of (Z_l'P Z_l - h_l h_l' / sigma^2), with h_l = Z_l'V^-1 (y - X beta), and V^-1 instead
+    of P under ML; sigma^2 is that of the profile, y'Py / f with f degrees of freedom unless it is known. These
+    derivatives decide about a maximum on the boundary: over positive semi-definite D it requires D_k G_k = 0 and no G_k
+    with a positive eigenvalue.
     """
     if products.grouped is not None:
         slopes: list[FloatArray] = products.grouped.gradient(at, reml=reml)
@@ -77,7 +78,7 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
     projection = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
     e = np.append(-at.beta, 1.0)  # R e = y - X beta
-    ratio = at.freedom / at.quadratic
+    ratio = 1.0 / at.sigma**2
     h = projection.h @ e  # Z_1'V^-1 (y - X beta)
     trace = _level_sums(projection.w, projection.w)  # sum over levels of Z_l'V_1^-1 Z_l = w'w
     outer = h @ h.T
@@ -231,6 +232,8 @@ def _traces_of_first(
     g: FloatArray, wide: dict[int, FloatArray], firsts: list[int], c: int
 ) -> tuple[FloatArray, FloatArray]:
     t, tt = np.zeros(c), np.zeros((c, c))
+    if not firsts:
+        return t, tt
     once = g.sum(axis=2)
     q = len(g)
     flat = g.reshape(q * q, -1)
@@ -308,11 +311,14 @@ def curvature(at: Profile, moments: Moments, *, reml: bool) -> Curvature:
 
     With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom:
     l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
-    under ML the traces are of V^-1 instead of P.
+    under ML the traces are of V^-1 instead of P. If sigma is known, 1 / sigma^2 stands for f / y'Py, and the last term,
+    which comes from the profiled sigma, is absent.
     """
     t, tt, q, quad = traces_and_forms(at, moments, reml=reml)
-    ratio = at.freedom / at.quadratic
-    hessian = 0.5 * tt - ratio * quad + 0.5 * ratio / at.quadratic * np.outer(q, q)
+    ratio = 1.0 / at.sigma**2
+    hessian = 0.5 * tt - ratio * quad
+    if not at.known:
+        hessian += 0.5 * ratio / at.quadratic * np.outer(q, q)
     return Curvature(-0.5 * t + 0.5 * ratio * q, (hessian + hessian.T) / 2)
 
 

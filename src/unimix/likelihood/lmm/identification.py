@@ -68,7 +68,13 @@ def flat_directions(
         factors = inside(products, factors)
         at = profile(products, factors, reml=reml)
         moments = moments_along(products, at.state, directions_at(products, factors))
-    null = _null(expected_information(products, at, moments, reml=reml), np.append(np.diag(moments.tt), products.n))
+    information = expected_information(products, at, moments, reml=reml)
+    size = np.append(np.diag(moments.tt), products.n)
+    if products.sigma is None:
+        null = _null(information, size)
+    else:
+        null = _null(information[:-1, :-1], size[:-1])
+        null = np.column_stack([null, np.zeros(len(null))])
     p, cov, d = products.p, at.cov_unscaled, moments.weights
     gram = np.asarray(at.state.gram)
     a = np.concatenate([moments.a, (gram - np.tensordot(d, moments.a, axes=1))[None]])  # R'V^-1 V_a V^-1 R, and for I

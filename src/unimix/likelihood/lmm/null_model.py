@@ -59,7 +59,7 @@ def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float
     """
     ones = np.ones((design.n, 1))
     alone = replace(block, terms=("Intercept",), z=ones, structure="us")
-    plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None)
+    plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None, sigma=None)
     criterion = LinearCriterion.of(plain)
     optimum = criterion.search(reml=True)
     (between,), within = criterion.covariances(optimum.factors, optimum.profile.sigma)

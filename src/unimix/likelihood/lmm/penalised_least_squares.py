@@ -62,12 +62,13 @@ class Profile:
 
     Attributes:
         value: (Restricted) log-likelihood with all constants, in lme4's convention.
-        sigma: Residual standard deviation that maximises it.
+        sigma: Residual standard deviation that maximises it, or the known one.
         beta: Generalised least-squares estimates, shape (p,).
         cov_unscaled: (X'V^-1 X)^-1, shape (p, p).
         quadratic: Quadratic form y'Py.
         freedom: n - p under REML, n under ML.
         state: Parts of V^-1 from which the criterion was computed.
+        known: Whether sigma is known, and not profiled out.
     """
 
     value: float
@@ -77,6 +78,7 @@ class Profile:
     quadratic: float
     freedom: int
     state: State
+    known: bool = False
 
 
 def cells(products: Products) -> list[Cell]:
@@ -99,7 +101,9 @@ def pack(factors: Sequence[FloatArray]) -> FloatArray:
 
 
 def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
-    """Block-diagonal matrix of the (q, q) matrices of the stacked blocks."""
+    """Block-diagonal matrix of the (q, q) matrices of the stacked blocks; zero if there are none."""
+    if not products.first:
+        return np.zeros((len(products.c),) * 2)
     return np.asarray(linalg.block_diag(*(matrices[k] for k in products.first)))
 
 
@@ -260,11 +264,14 @@ def profile_of(products: Products, state: State, *, reml: bool) -> Profile:
     beta = half.T @ lower[p, :p]
     quadratic = float(lower[p, p] ** 2)
     freedom = n - p if reml else n
-    sigma2 = quadratic / freedom
-    value = -0.5 * (freedom * (1 + np.log(2 * np.pi * sigma2)) + state.log_det) + products.log_weights
+    known = products.sigma is not None
+    sigma2 = quadratic / freedom if products.sigma is None else products.sigma**2
+    # y'Py / sigma^2 is the degrees of freedom where sigma is profiled out
+    ratio = quadratic / sigma2 if known else freedom
+    value = -0.5 * (freedom * np.log(2 * np.pi * sigma2) + ratio + state.log_det) + products.log_weights
     if reml:
         value -= float(np.log(np.diag(lower)[:p]).sum())
-    return Profile(float(value), float(np.sqrt(sigma2)), beta, half.T @ half, quadratic, freedom, state)
+    return Profile(float(value), float(np.sqrt(sigma2)), beta, half.T @ half, quadratic, freedom, state, known)
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may overflow
@@ -290,6 +297,5 @@ def at_sigma(products: Products, at: Profile, sigma: float, beta: FloatArray | N
     if beta is not None and not reml:
         off = beta - at.beta
         quadratic += float(off @ at.state.gram[: products.p, : products.p] @ off)
-    ratio = quadratic / sigma**2
-    change = ratio - at.freedom + at.freedom * np.log(sigma**2 / at.sigma**2)
+    change = quadratic / sigma**2 - at.quadratic / at.sigma**2 + at.freedom * np.log(sigma**2 / at.sigma**2)
     return float(at.value - 0.5 * change)

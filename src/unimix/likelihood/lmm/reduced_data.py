@@ -57,6 +57,9 @@ class Products:
         structures: Covariance structure of every block, in the design's order; None for an unstructured one.
         grouped: The rows by group where residuals are correlated, whose covariance matrix is then the last block; the
             fields from ``c`` on are empty.
+        sigma: Known residual standard deviation; None if it is a parameter.
+        relationships: Root R of every block's relationship matrix, shape (L, L), in the design's order, or None. The
+            effects of such a block are u in b = (R x I) u, whose levels are independent.
     """
 
     n: int
@@ -74,6 +77,8 @@ class Products:
     pieces: tuple[IntArray, ...] | None
     structures: tuple[Structure | None, ...]
     grouped: Any = None
+    sigma: float | None = None
+    relationships: tuple[FloatArray | None, ...] = ()
 
     @property
     def m(self) -> int:
@@ -105,9 +110,12 @@ def form(design: Design) -> Products:
     right = np.column_stack([design.x, design.y])
     right = right if root is None else root[:, None] * right
     first, rest = split_blocks(design.blocks)
-    z = np.concatenate([design.blocks[k].z for k in first], axis=1)
+    if first:
+        z = np.concatenate([design.blocks[k].z for k in first], axis=1)
+        codes, levels = design.blocks[first[0]].codes, design.blocks[first[0]].n_levels
+    else:  # the levels of all factors are related: an empty column of one level stands for the first factor
+        z, codes, levels = np.zeros((design.n, 1)), np.zeros(design.n, dtype=np.int64), 1
     z = z if root is None else root[:, None] * z
-    codes, levels = design.blocks[first[0]].codes, design.blocks[first[0]].n_levels
     order = None if (np.diff(codes) >= 0).all() else np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes if order is None else codes[order], np.arange(levels))
 
@@ -136,6 +144,8 @@ def form(design: Design) -> Products:
         within_right=within_right,
         pieces=pieces if pieces is None else tuple(pieces),
         structures=tuple(b.covariance_structure for b in design.blocks),
+        sigma=design.sigma,
+        relationships=tuple(b.relationship for b in design.blocks),
     )
 
 
@@ -215,13 +225,16 @@ def _spread(block: RandomBlock, root: FloatArray | None) -> sparse.csr_array:
     z = block.z if root is None else root[:, None] * block.z
     n, q = z.shape
     columns = block.codes[:, None] * q + np.arange(q)
-    return sparse.csr_array((z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, block.n_levels * q))
+    plain = sparse.csr_array((z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, block.n_levels * q))
+    if block.relationship is None:
+        return plain
+    return sparse.csr_array(plain @ sparse.kron(sparse.csr_array(block.relationship), sparse.eye_array(q)))  # Z (R x I)
 
 
 def _other_effects(design: Design, rest: Sequence[int]) -> tuple[int, list[IntArray] | None]:
     """Number of effects of the other factors, and their independent sets; None for a single set."""
     m = sum(design.blocks[k].q * design.blocks[k].n_levels for k in rest)
-    if m <= SMALL:
+    if m <= SMALL or design.related:
         return m, None
     count, sets = design.tied
     if count == 1:

@@ -81,7 +81,9 @@ def stackable(sizes: Sequence[tuple[int, int]], *, several: bool) -> bool:
 
 
 def is_stackable(products: Products) -> bool:
-    """Whether a model with these reduced data is evaluated at many points at once: a small one without structures."""
+    """Whether a model is evaluated at many points at once: a small one of independent levels, no structures."""
+    if products.sigma is not None or any(r is not None for r in products.relationships):
+        return False
     return is_plain(products) and stackable(products.sizes, several=bool(products.rest))
 
 

@@ -82,10 +82,16 @@ class CrossProducts:
 
 
 def split_blocks(blocks: Sequence[RandomBlock]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Indices of the blocks of the factor with most effects, and of the others."""
+    """Indices of the blocks of the factor with most effects, and of the others.
+
+    A factor whose levels are related is among the others; if there is no other factor, the first indices are empty.
+    """
     effects: dict[str, int] = {}
     for block in blocks:
-        effects[block.group] = effects.get(block.group, 0) + block.n_levels * block.q
+        if block.relationship is None:
+            effects[block.group] = effects.get(block.group, 0) + block.n_levels * block.q
+    if not effects:
+        return (), tuple(range(len(blocks)))
     largest = max(effects, key=lambda g: effects[g])
     first = tuple(k for k, b in enumerate(blocks) if b.group == largest)
     return first, tuple(k for k in range(len(blocks)) if k not in first)

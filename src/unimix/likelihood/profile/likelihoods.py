@@ -22,7 +22,7 @@ from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.derivatives import gradient
 from unimix.likelihood.lmm.optimise import lower_triangular
-from unimix.likelihood.lmm.penalised_least_squares import profile
+from unimix.likelihood.lmm.penalised_least_squares import at_sigma, profile
 from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,7 +114,8 @@ class LinearModel:
         sigma_c = optimum.profile.sigma
         turns = [self.way_back.scale * t for t in self.way_back.blocks]
         roots = tuple(sigma_c * t @ f for t, f in zip(turns, optimum.factors, strict=True))
-        self.best = State(roots, np.empty(0), np.array([np.log(sigma_c) + self.log_unit]))
+        scales = np.array([np.log(sigma_c) + self.log_unit]) if self.products.sigma is None else np.empty(0)
+        self.best = State(roots, np.empty(0), scales)
         self.beta = self.way_back.shift + self.way_back.coefficients @ optimum.profile.beta
         self.value, self.sizes = optimum.profile.value, tuple(q for q, _ in self.products.sizes)
 
@@ -132,17 +133,18 @@ class LinearModel:
         products = self.products if row is None else hold_fixed(self.products, row, held)
 
         def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
-            sigma = float(np.exp(rest[-1]))
+            known = products.sigma
+            sigma = float(np.exp(rest[-1])) if known is None else known
             relative = [r / sigma for r in roots]
             profiled = profile(products, relative, reml=self.reml)
-            ratio = profiled.quadratic / sigma**2
-            change = ratio - profiled.freedom + profiled.freedom * 2.0 * np.log(sigma / profiled.sigma)
-            # At a given sigma, the log likelihood has -y'Py / (2 sigma^2) instead of the profiled term.
-            slopes = gradient(products, replace(profiled, quadratic=profiled.freedom * sigma**2), reml=self.reml)
+            value = at_sigma(products, profiled, sigma, reml=self.reml)
+            slopes = gradient(products, replace(profiled, sigma=sigma), reml=self.reml)
             by_roots = [2.0 * g @ r / sigma for g, r in zip(slopes, relative, strict=True)]
-            by_sigma = ratio - profiled.freedom
+            if known is not None:
+                return value, by_roots, np.empty(0)
+            by_sigma = profiled.quadratic / sigma**2 - profiled.freedom
             by_sigma -= 2.0 * sum(float(np.vdot(g, r @ r.T)) for g, r in zip(slopes, relative, strict=True))
-            return profiled.value - 0.5 * change, by_roots, np.array([by_sigma])
+            return value, by_roots, np.array([by_sigma])
 
         return at
 

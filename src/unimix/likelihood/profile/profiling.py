@@ -126,6 +126,8 @@ class Profiler:
         self, slopes: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray
     ) -> tuple[float, FloatArray]:
         """Maximum near a start, by quasi-Newton steps in units of the first curvature, or by Newton's if they fail."""
+        if not len(start):  # the held parameter is the only one
+            return slopes(start)[0], start
         if self._unit is None:
             self._unit = _inverse_root(hessian_of(lambda z: slopes(z)[1], start, self.model.step))
         unit = self._unit
@@ -228,8 +230,8 @@ def profile_interval(model: Model, target: Target, level: float, std_error: floa
 def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, FloatArray]:
     """Profile-likelihood intervals of a linear model without group effects: fixed effects (p, 2) and sigma (2,).
 
-    The deviance is n log(rss / n), with the residual sum of squares under a held coefficient. The intervals of fixed
-    effects have a closed form; that of sigma needs a search.
+    A known sigma is both ends of its own. The deviance is n log(rss / n), with the residual sum of squares under a held
+    coefficient. The intervals of fixed effects have a closed form; that of sigma needs a search.
     """
     y = design.y if design.offset is None else design.y - design.offset
     root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
@@ -238,6 +240,9 @@ def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, Flo
     beta = np.linalg.solve(r, q.T @ y)
     rest, inverse = float(np.sum((y - x @ beta) ** 2)), np.linalg.inv(r)
     cut = float(special.ndtri(0.5 + level / 2)) ** 2
+    if design.sigma is not None:  # the deviance is rss / sigma^2
+        reach = np.sqrt(np.sum(inverse**2, axis=1) * cut) * design.sigma
+        return np.column_stack([beta - reach, beta + reach]), np.full(2, design.sigma)
     reach = np.sqrt(np.sum(inverse**2, axis=1) * rest * np.expm1(cut / design.n_obs))
 
     def zeta2(t: float) -> float:  # t = log(sigma / its estimate)

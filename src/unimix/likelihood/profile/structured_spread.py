@@ -27,15 +27,17 @@ def structured_spread(criterion: LinearCriterion, at: Evaluation) -> tuple[list[
 
     Returns:
         Targets with their values (log SD, atanh correlation, log sigma), and their covariance matrix, shape (k, k),
-        which is NaN on the boundary.
+        which is NaN on the boundary. A known sigma is no target.
     """
     data, sizes = criterion.data, [q for q, _ in criterion.data.sizes]
+    known = data.sigma
     targets = [Target("sd", k, i) for k, q in enumerate(sizes) for i in range(q)]
     targets += [Target("cor", k, i, j) for k, q in enumerate(sizes) for i in range(q) for j in range(i)]
 
     def natural(z: FloatArray) -> FloatArray:
-        covariances, sigma = criterion.covariances(factors_of(data, z[:-1]), float(np.exp(z[-1])))
-        values = [np.log(sigma)]
+        own_parameters, scale = (z[:-1], float(np.exp(z[-1]))) if known is None else (z, known)
+        covariances, sigma = criterion.covariances(factors_of(data, own_parameters), scale)
+        values = [np.log(sigma)] if known is None else []
         for target in reversed(targets):
             own = covariances[target.index]
             variance = own[target.first, target.first]
@@ -43,8 +45,8 @@ def structured_spread(criterion: LinearCriterion, at: Evaluation) -> tuple[list[
             values.append(unbounded(target, float(np.sqrt(variance) if target.kind == "sd" else correlation)))
         return np.array(values[::-1])
 
-    z = np.append(parameters_of(data, at.factors), np.log(at.sigma))
-    every = [*targets, Target("scale", 0)]
+    z = np.append(parameters_of(data, at.factors), np.log(at.sigma) if known is None else [])
+    every = [*targets, *([Target("scale", 0)] if known is None else [])]
     with np.errstate(invalid="ignore", divide="ignore"):
         here = natural(z)
     values = list(zip(every, map(float, here), strict=True))

@@ -333,7 +333,7 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
     if smaller.random or fit.model.method != "REML":
         return smaller.log_likelihood
     # A result of least squares holds the ordinary log-likelihood. The restricted one is, with r = n - p,
-    # -(r (1 + log(2 pi RSS / r)) + log |X'WX| - sum log w) / 2
+    # -(r log(2 pi s2) + RSS / s2 + log |X'WX| - sum log w) / 2 with s2 = RSS / r, unless the variance is known
     design = likelihood_arrays(smaller)
     y = design.y if design.offset is None else design.y - design.offset
     w = np.ones(design.n) if design.weights is None else design.weights
@@ -342,7 +342,8 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
     rest = float(np.sum(w * (y - design.x @ smaller.fixed.estimate) ** 2))
     df = design.n_obs - design.p
     log_det = 2 * float(np.log(np.abs(np.diag(r))).sum())
-    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det) + design.log_weights
+    s2 = rest / df if design.sigma is None else design.sigma**2
+    value = -0.5 * (df * np.log(2 * np.pi * s2) + rest / s2 + log_det) + design.log_weights
     return float(value)
 
 

@@ -161,6 +161,8 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
         raise UnsupportedModelError(
             "A regression per level models the mean alone: leave ziformula= and dispformula= out."
         )
+    if arguments.sigma is not None:
+        raise UnsupportedModelError("A regression per level estimates its residual variance: leave sigma= out.")
     design = arguments.problem(job.model.formula, job.train).design
     blocks = [b for b in design.blocks if b.group == job.group]
     columns = all_columns(design, blocks)
