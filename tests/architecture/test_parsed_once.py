@@ -46,7 +46,7 @@ REFUSED = WITHOUT_DRAWS | {
     "heterogeneity",
     "johnson_neyman",
 }
-"""What a result of pls may refuse: it has no draws, neither part, no known variances, no numeric moderator, and if loaded no engine."""
+"""What a result of pls may refuse: it has no draws, parts, known variances or numeric moderator; loaded, no engine."""
 LINEAR = {"overdispersion", "check_zeros"}
 GENERALISED = {"certificate", "effect_sizes", "r2", "icc", "influence", "confint", "plot.diagnostics"}
 

@@ -160,23 +160,17 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):
         needs.add(Feature.SEVERAL_CORRELATED_BLOCKS)
     needs |= _several_factors([group[0] for group in per_factor.values()], blocks)
-    if design.zero is not None:
-        needs.add(Feature.ZERO_INFLATION)
-    if design.dispersion is not None:
-        needs.add(Feature.DISPERSION_FORMULA)
-    if design.residual is not None:
-        needs.add(Feature.RESIDUAL_COVARIANCE)
-    if design.sigma is not None:
-        needs.add(Feature.KNOWN_SIGMA)
-    if design.related:
-        needs.add(Feature.RELATIONSHIP)
-    if design.weights is not None:
-        needs.add(Feature.WEIGHTS)
-    if design.offset is not None:
-        needs.add(Feature.OFFSET)
-    if priors:
-        needs.add(Feature.PRIORS)
-    return frozenset(needs)
+    given = {
+        Feature.ZERO_INFLATION: design.zero is not None,
+        Feature.DISPERSION_FORMULA: design.dispersion is not None,
+        Feature.RESIDUAL_COVARIANCE: design.residual is not None,
+        Feature.KNOWN_SIGMA: design.sigma is not None,
+        Feature.RELATIONSHIP: bool(design.related),
+        Feature.WEIGHTS: design.weights is not None,
+        Feature.OFFSET: design.offset is not None,
+        Feature.PRIORS: priors,
+    }
+    return frozenset(needs | {feature for feature, is_given in given.items() if is_given})
 
 
 def _several_factors(factors: list[RandomBlock], blocks: tuple[RandomBlock, ...]) -> set[Feature]:

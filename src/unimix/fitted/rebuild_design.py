@@ -140,7 +140,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
         raise DataError(OTHER.format("the response differs"))
     of_residuals = encoding.residual_columns(data, index)
-    columns = {**encoding.columns(data, index), **of_residuals}
+    of_terms = encoding.columns(data, index)
     design = Design(
         spec=fit.spec,
         y=np.asarray(rows.observed, dtype=np.float64),
@@ -158,13 +158,12 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
-        columns=columns,
+        columns={**of_terms, **of_residuals},
         zero=_zero_part(fit, coded, at),
-        column_terms=encoding.column_terms(encoding.columns(data, index)),
+        column_terms=encoding.column_terms(of_terms),
         residual=None
         if fit.residual_part is None or fit.spec.residual is None
         else residual_block(fit.spec.residual, of_residuals, of_residuals, fit.residual_part.form),
-        column_terms=encoding.column_terms(columns),
         sigma=fit.model.sigma,
     )
     design.keep(REBUILT, lambda: True)
