@@ -9,16 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.estimates import Estimates
+from unimix.distributions.family import Cumulative
 from unimix.errors import FitError, listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import covariance_of
+from unimix.likelihood.glmm.optimise import covariance_of, joint_covariance
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 
 if TYPE_CHECKING:
     from unimix.backends.base import FitRequest, Problem
     from unimix.design.arrays import Design
+    from unimix.likelihood.glmm.optimise import LaplaceOptimum
 
 FloatArray = npt.NDArray[np.float64]
 PEAKS = (
@@ -78,6 +80,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         fault += PEAKS
         if not np.isfinite(beta_cov).all():
             raise FitError(f"pls found no maximum: {fault}.")
+    thresholds = _thresholds(optimum, design, fault)
     finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(optimum.gain)
@@ -91,6 +94,8 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         log_likelihood=optimum.value,
         converged=finished,
         parameters=parameters,
+        parts={} if thresholds is None else {"thresholds": thresholds[:2]},
+        threshold_cross=None if thresholds is None else thresholds[2],
         unbounded={"fixed": unbounded} if len(unbounded) else {},
         std_error_kind="observed information",
         criterion=f"AGQ({nodes})" if nodes > 1 else "",
@@ -99,3 +104,28 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         engine_call=call,
         native=optimum,
     )
+
+
+def _thresholds(
+    optimum: LaplaceOptimum, design: Design, fault: str
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Thresholds J p of an ordered response, their covariance, and that of the fixed effects with them; or None.
+
+    Raises:
+        FitError: If the likelihood has no curvature that determines the thresholds.
+    """
+    family = design.family
+    if not isinstance(family, Cumulative):
+        return None
+    try:
+        joint = joint_covariance(optimum, design)
+    except np.linalg.LinAlgError:
+        joint = np.full((1, 1), np.nan)
+    matrix, p = family.matrix, design.p
+    covariance = matrix @ joint[p:, p:] @ matrix.T if len(joint) > 1 else joint
+    if not np.isfinite(covariance).all() or np.diag(covariance).min() < 0:
+        raise FitError(
+            f"pls found no maximum{f': {fault}' if fault else ''}. The data do not determine the thresholds: predictors "
+            "may separate the categories, or a category may be too rare. Leave predictors out, or merge categories."
+        )
+    return matrix @ optimum.point.parameters, covariance, joint[:p, p:] @ matrix.T

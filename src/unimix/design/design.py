@@ -26,6 +26,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.ordered_response import check_intercept
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
 from unimix.design.structured_times import check_times, coordinates_of
@@ -38,7 +39,7 @@ from unimix.design.typed_columns import (
     drop_unused,
     read_columns,
 )
-from unimix.distributions.family import Family, FamilyLike, as_family
+from unimix.distributions.family import Cumulative, Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
 from unimix.formula.allowed import plain_factor
 from unimix.formula.contrasts import Contrast
@@ -123,7 +124,8 @@ def build_design(
             f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
             "dropping it."
         )
-    response = read_response(spec.response, env, family, w)
+    response = read_response(spec.response, env, family, w, given_levels)
+    family = response.family or family
     notes += response.notes
     for node in spec.offsets:
         value = evaluate(node, env)
@@ -132,8 +134,12 @@ def build_design(
         off = value if off is None else off + value
     blocks = _blocks(spec, columns, env, coding, len(rows))
     parts = {name: _part(part, env, coding, len(rows)) for name, part in spec.parts.items()}
-    kept = independent_columns(x)
-    aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
+    spanned = independent_columns(x)
+    kept = spanned
+    if isinstance(family, Cumulative):
+        check_intercept(spec, family)
+        kept = spanned[1:]  # the thresholds take the place of the intercept, the first column
+    aliased = tuple(names[j] for j in range(len(names)) if j not in set(spanned))
     if aliased:
         notes.append(
             f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
@@ -147,8 +153,9 @@ def build_design(
         contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
-        aliases=aliases_of(x, kept),
-        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
+        categories=family.categories if isinstance(family, Cumulative) else (),
+        aliases=aliases_of(x, spanned),
+        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(spanned)),
         blocks=tuple(random for random, _ in blocks),
         offset_column=offset_name,
         offset_given=extra_offset is not None,

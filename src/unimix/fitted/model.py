@@ -14,7 +14,7 @@ import pandas as pd
 
 from unimix.design.arrays import Design, keep_in
 from unimix.design.estimates import Absent, Deferred
-from unimix.distributions.family import Family, as_family
+from unimix.distributions.family import Family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.no_rows import REFUSED, NoRows, has_no_rows
@@ -37,7 +37,7 @@ from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
-Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
+Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "thresholds", "all"]
 Model = TypeVar("Model", bound="FittedModel")
 
 
@@ -57,7 +57,7 @@ class FittedModel:
         provenance: Source of each quantity that the engine did not compute itself, and the reason.
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
         parts: Models of other parameters than the mean: ``zero`` (zero inflation, logit scale) and ``dispersion`` (log
-            scale).
+            scale); and the ``thresholds`` of an ordered response.
     """
 
     model: ModelInfo
@@ -169,6 +169,11 @@ class FittedModel:
         return tables.fixed_effects(self.parts[name])
 
     @property
+    def thresholds(self) -> pd.DataFrame:
+        """Thresholds between neighbouring categories of an ordered response, in the layout of ``fixed_effects``."""
+        return self._part_table("thresholds", "family='cumulative'")
+
+    @property
     def fixed_cov(self) -> pd.DataFrame:
         """Covariance matrix of the fixed effects, terms x terms; infinite variances under separation."""
         names = list(self.fixed.terms)
@@ -252,7 +257,7 @@ class FittedModel:
         """Distribution of the response, with its link."""
         if self._unsaved.design is not None:
             return self._unsaved.design.family
-        return as_family(f"{self.model.family}({self.model.link})")
+        return self.model.distribution()
 
     @property
     def dispersion_parameters(self) -> FloatArray:

@@ -12,7 +12,7 @@ from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.estimability import LARGEST, SMALLEST
 from unimix.design.estimates import Evidence
 from unimix.design.row_labels import RowLabels
-from unimix.distributions.family import as_family
+from unimix.distributions.family import Cumulative, Family, as_family
 from unimix.errors import listing
 from unimix.fitted.arrays import Array, Real
 from unimix.stats.inference import is_unbounded
@@ -70,6 +70,7 @@ class ModelInfo(Part):
         fingerprint: Digest of the design; results with the same fingerprint can be compared.
         encoding: Levels and constants learnt from the data, from which the same columns are made of new data.
         weighted: Whether weights were used; numbers of trials do not count as weights.
+        threshold: Structure of the thresholds of an ordered response, whose categories are in ``encoding``; else None.
     """
 
     formula: str
@@ -86,6 +87,13 @@ class ModelInfo(Part):
     fingerprint: str
     encoding: Encoding
     weighted: bool
+    threshold: str | None = None
+
+    def distribution(self) -> Family:
+        """Distribution of the response, with its link and, of an ordered response, its categories."""
+        if self.threshold is not None:
+            return Cumulative(self.link, self.threshold, self.encoding.categories)
+        return as_family(f"{self.family}({self.link})")
 
 
 class EngineInfo(Part):
@@ -125,8 +133,8 @@ class FixedPartResult(Part):
             a posterior.
         unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
             c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
-        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
-            shape (p, k); empty for other parts, and if the engine has none.
+        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation or the
+            thresholds, shape (p, k); empty for other parts, and if the engine has none.
     """
 
     terms: tuple[str, ...]
@@ -352,7 +360,7 @@ class SavedFit(Part):
     criteria: Criteria
     status: Status
     rows: Rows | None
-    parts: dict[Literal["zero", "dispersion"], FixedPartResult] = {}
+    parts: dict[Literal["zero", "dispersion", "thresholds"], FixedPartResult] = {}
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
@@ -361,7 +369,10 @@ class SavedFit(Part):
     def _one_model(self) -> Self:
         """Refuse counts and names that contradict each other, and rows that ``fit`` would have refused."""
         model, encoding = self.model, self.model.encoding
-        known = as_family(f"{model.family}({model.link})").parameters
+        family = model.distribution()
+        known = family.parameters
+        thresholds = self.parts.get("thresholds")
+        named = family.threshold_names if isinstance(family, Cumulative) else None
         zero = self.parts.get("zero")
         agreements = {
             **({} if self.rows is None else _agreements_of_rows(self.rows, model, self.fixed.interval)),
@@ -372,6 +383,7 @@ class SavedFit(Part):
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},
             "dispersion parameters": self.criteria.parameters.keys() <= set(known),
             "dispersion": "dispersion" not in self.parts or bool(known),
+            "thresholds": (None if thresholds is None else thresholds.terms) == named,
             "zero inflation": (zero is None)
             == (self.rows is None or self.rows.zero_probability is None)
             == (encoding.ziformula is None)

@@ -196,8 +196,8 @@ VERBS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
-PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
-"""Names that :func:`tidy` uses for the models of zero inflation and dispersion."""
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion", "thresholds": "thresholds"}
+"""Names that :func:`tidy` uses for the models of zero inflation and dispersion, and for thresholds."""
 
 
 def tidy(

@@ -17,7 +17,7 @@ import scipy
 
 from unimix.design.arrays import Design
 from unimix.distributions.family import Family
-from unimix.distributions.parameter_scales import from_free, to_free
+from unimix.distributions.parameter_scales import from_free, slopes, to_free
 from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion
 from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
@@ -286,17 +286,35 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     return value, gradient, hessian
 
 
+def joint_covariance(optimum: LaplaceOptimum, design: Design) -> FloatArray:
+    """Covariance of the fixed effects and the dispersion parameters, shape (p + k, p + k), at an optimum without fault.
+
+    The inverse of the observed information holds for the parameters on their free scales x; with v = v(x) the delta
+    method gives Cov(v) = v'(x) Cov(x) v'(x).
+    """
+    information, kept, cells = _information(optimum, design)
+    inverse = np.linalg.inv(information)
+    first = int(kept[:cells].sum())
+    rates = np.append(np.ones(design.p), slopes(design.family, optimum.point.parameters))
+    return np.asarray(rates[:, None] * inverse[first:, first:] * rates)
+
+
+def _information(optimum: LaplaceOptimum, design: Design) -> tuple[FloatArray, npt.NDArray[np.bool_], int]:
+    """Information of the parameters that are not zero on the boundary, which these are, and the number of factors."""
+    size = len(optimum.hessian)
+    cells = size - design.p - len(optimum.point.parameters)
+    packed = optimum.point.pack()
+    kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
+    return -optimum.hessian[np.ix_(kept, kept)], kept, cells
+
+
 def covariance_of(optimum: LaplaceOptimum, design: Design) -> tuple[FloatArray, FloatArray, str]:
     """Covariance of the fixed effects (p, p) with all other parameters estimated, and a fault of the curvature or ''.
 
     Parameters that are zero on the boundary are left out. Directions of the fixed effects without information have no
     variance: they are returned, shape (m, p), and the covariance matrix holds for functions that do not depend on them.
     """
-    size = len(optimum.hessian)
-    cells = size - design.p - len(optimum.point.parameters)
-    packed = optimum.point.pack()
-    kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
-    information = -optimum.hessian[np.ix_(kept, kept)]
+    information, kept, cells = _information(optimum, design)
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
     if not np.isfinite(information).all():  # a step further the mean leaves the range that the link allows
         fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"
