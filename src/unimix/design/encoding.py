@@ -19,8 +19,8 @@ from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
-from unimix.design.ordered_response import codes_of
 from unimix.design.new_data import NewRows, match_levels, match_number
+from unimix.design.ordered_response import codes_of
 from unimix.design.typed_columns import (
     Column,
     NumericColumn,

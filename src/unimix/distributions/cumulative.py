@@ -188,9 +188,7 @@ def threshold_slopes(link: str, thresholds: FloatArray, eta: FloatArray) -> Floa
     return np.asarray(LINKS[link].slope(thresholds[:, None] - eta))
 
 
-def draw_categories(
-    link: str, thresholds: FloatArray, eta: FloatArray, rng: np.random.Generator
-) -> FloatArray:
+def draw_categories(link: str, thresholds: FloatArray, eta: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Draw the index of a category, from 0, for each value of the linear predictor, in its shape.
 
     With u uniform, the category is the number of thresholds whose P(Y <= j) is below u.

@@ -41,9 +41,7 @@ ALIASES: dict[str, tuple[str, dict[str, str]]] = {
     "ztnbinom": ("truncated_negative_binomial", {}),
     "zerotruncatednegativebinomial": ("truncated_negative_binomial", {}),
     "skewednormal": ("skew_normal", {}),
-    **dict.fromkeys(
-        ("ordinal", "ordered", "clm", "clmm", "polr", "propodds", "proportionalodds"), ("cumulative", {})
-    ),
+    **dict.fromkeys(("ordinal", "ordered", "clm", "clmm", "polr", "propodds", "proportionalodds"), ("cumulative", {})),
     **dict.fromkeys(
         ("ologit", "cumulativelogit", "orderedlogit", "ordinallogit", "orderedlogistic"),
         ("cumulative", {"link": "logit"}),
@@ -79,8 +77,13 @@ ELSEWHERE: dict[tuple[str, ...], str] = {
     ("hurdlegamma", "ziggamma", "zigamma"): _HURDLE.format("'gamma'") + " One model of both is family='tweedie'.",
     ("hurdlelognormal",): _HURDLE.format("'lognormal'"),
     ("truncatednbinom1",): "Counts without zeros have a quadratic variance here: 'truncated_negative_binomial'.",
-    ("sratio", "cratio", "acat", "continuationratio", "adjacentcategory"): "Sequential and adjacent-category models are "
-    f"not supported. {_ORDERED}",
+    (
+        "sratio",
+        "cratio",
+        "acat",
+        "continuationratio",
+        "adjacentcategory",
+    ): f"Sequential and adjacent-category models are not supported. {_ORDERED}",
     ("multinomial", "categorical", "softmax", "multinom", "mlogit", "multinomiallogit"): _UNORDERED,
     ("shiftedlognormal",): "A shift is not estimated: subtract it from the response, and use family='lognormal'.",
     ("logitnormal", "logisticnormal"): "The logit of the response is normal: compute a column logit(y), and fit it "

@@ -354,10 +354,11 @@ class FittedModel:
         table = tables.tidy(
             self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
         )
-        if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
+        ratios = ("logit",) if self.model.threshold is not None else ("log", "logit", "cloglog")
+        if exponentiate and self.model.link not in ratios:
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
-                "where the link is log, logit or cloglog."
+                f"where the link is {' or '.join(ratios)}."
             )
         return table
 

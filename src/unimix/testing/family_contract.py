@@ -55,7 +55,9 @@ class FamilyContract:
             for family in all_families()
             for mixed in (True, False)
             # the linear model is what all other tests are about; ordered categories have tests of their own
-            if not family.is_linear and family.response != "ordered" and Cell(family.label, family.link, mixed) not in left_out
+            if not family.is_linear
+            and family.response != "ordered"
+            and Cell(family.label, family.link, mixed) not in left_out
         ]
         metafunc.parametrize(("family", "mixed"), for_each)
 

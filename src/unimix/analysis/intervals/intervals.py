@@ -228,8 +228,11 @@ def profile(
     why = _no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
-    estimates = values_of(fit, parameters)
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
+    if any(p.part == "thresholds" for p in parameters):
+        notes = (*notes, "Thresholds are not profiled: method='wald' or 'bootstrap' has their intervals.")
+        parameters = [p for p in parameters if p.part != "thresholds"]
+    estimates = values_of(fit, parameters)
     if not fit.converged:
         words = UNSURE.get(fit.status.state, "failed")
         notes = (*notes, f"The fit {words}; the profiles start from unimix's own optimum.")
