@@ -121,8 +121,7 @@ def build_design(
     )
     if w is not None and not (w > 0).all():
         raise DataError(
-            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
-            "dropping it."
+            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by dropping it."
         )
     response = read_response(spec.response, env, family, w, given_levels)
     family = response.family or family
@@ -135,10 +134,7 @@ def build_design(
     blocks = _blocks(spec, columns, env, coding, len(rows))
     parts = {name: _part(part, env, coding, len(rows)) for name, part in spec.parts.items()}
     spanned = independent_columns(x)
-    kept = spanned
-    if isinstance(family, Cumulative):
-        check_intercept(spec, family)
-        kept = spanned[1:]  # the thresholds take the place of the intercept, the first column
+    kept = _estimated(spanned, spec, family)
     aliased = tuple(names[j] for j in range(len(names)) if j not in set(spanned))
     if aliased:
         notes.append(
@@ -200,6 +196,14 @@ def aliases_of(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], .
     coefficients[np.abs(coefficients) < 1e-9 * np.abs(coefficients).max(axis=0)] = 0.0  # rounding
     coefficients = coefficients / scale[:, None]
     return tuple(tuple(float(v) for v in column) for column in coefficients.T)
+
+
+def _estimated(spanned: tuple[int, ...], spec: ModelSpec, family: Family) -> tuple[int, ...]:
+    """Independent columns that have a coefficient; thresholds take the place of the intercept, the first column."""
+    if not isinstance(family, Cumulative):
+        return spanned
+    check_intercept(spec, family)
+    return spanned[1:]
 
 
 def _weights_mean(family: Family) -> str:

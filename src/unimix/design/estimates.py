@@ -139,7 +139,7 @@ class Estimates:
             ``zero`` (logit of the probability of a structural zero), ``dispersion`` (log of the dispersion parameter)
             and ``thresholds`` (of an ordered response).
         zero_cross: Covariances of the fixed effects with the coefficients of ``zero``, shape (p, k); None if unknown.
-        threshold_cross: Covariances of the fixed effects with the thresholds, shape (p, K - 1); None without thresholds.
+        threshold_cross: Covariances of the fixed effects with the thresholds, shape (p, K - 1), or None.
         criterion: Criterion of the log-likelihood if it is not the requested method, such as ``AGQ(25)``.
         std_error: Standard errors, shape (p,), if they are not the square roots of the diagonal of ``beta_cov``.
         std_error_kind: Source of the standard errors: ``generalised least squares`` at the estimated variances,

@@ -261,7 +261,7 @@ class TruncatedNegativeBinomial(Family):
 
 @dataclass(frozen=True)
 class Cumulative(Family):
-    """Ordered categories: P(Y <= j) = F(theta_j - eta), with increasing thresholds theta_j in the place of an intercept.
+    """Ordered categories: P(Y <= j) = F(theta_j - eta), with thresholds theta_j in the place of an intercept.
 
     The link is the inverse of F: logit for proportional odds, probit for a normal latent variable. A positive
     coefficient shifts responses to higher categories.

@@ -133,8 +133,8 @@ class FixedPartResult(Part):
             a posterior.
         unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
             c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
-        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation or the
-            thresholds, shape (p, k); empty for other parts, and if the engine has none.
+        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation
+            or the thresholds, shape (p, k); empty for other parts, and if the engine has none.
     """
 
     terms: tuple[str, ...]

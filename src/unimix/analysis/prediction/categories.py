@@ -42,14 +42,14 @@ class CategoryPredictions:
 
     Attributes:
         names: Names of the columns.
-        values: Predictions, shape (m, n).
+        estimates: Predictions, shape (m, n).
         by_eta: Derivatives with respect to the linear predictor, shape (m, n).
         by_thresholds: Derivatives with respect to the thresholds, shape (m, K - 1, n).
         ends: Ends of the range of the predictions.
     """
 
     names: tuple[Any, ...]
-    values: FloatArray
+    estimates: FloatArray
     by_eta: FloatArray
     by_thresholds: FloatArray
     ends: tuple[float, float] = (0.0, 1.0)
@@ -130,9 +130,9 @@ def predict_categories(
         return np.where(np.isnan(eta), None, likely)
     found = predictions_at(family, thresholds, eta, kind)
     if kind == "mean":
-        return np.asarray(found.values[0])
+        return np.asarray(found.estimates[0])
     index = newdata.index if isinstance(newdata, pd.DataFrame) else None
-    return pd.DataFrame(found.values.T, columns=pd.Index(found.names, name="category"), index=index)
+    return pd.DataFrame(found.estimates.T, columns=pd.Index(found.names, name="category"), index=index)
 
 
 def _intervals(
@@ -173,10 +173,10 @@ def _intervals(
     sd[:, fit.fixed.is_unbounded(rows.x)] = np.nan
     z = float(special.ndtri(0.5 + ci_level / 2))
     if kind == "link":
-        lower, upper = found.values - z * sd, found.values + z * sd
+        lower, upper = found.estimates - z * sd, found.estimates + z * sd
     else:
-        lower, upper = _logit_interval(found.values, z * sd, found.ends)
-    full[rows.complete] = np.stack([found.values, sd, lower, upper], axis=2).transpose(1, 0, 2)
+        lower, upper = _logit_interval(found.estimates, z * sd, found.ends)
+    full[rows.complete] = np.stack([found.estimates, sd, lower, upper], axis=2).transpose(1, 0, 2)
     labels = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(len(full))
     table = pd.DataFrame(full.reshape(-1, 4), columns=["estimate", "std_error", "lower", "upper"])
     table.insert(0, "row", labels.repeat(m))
