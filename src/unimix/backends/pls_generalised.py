@@ -125,7 +125,8 @@ def _thresholds(
     covariance = matrix @ joint[p:, p:] @ matrix.T if len(joint) > 1 else joint
     if not np.isfinite(covariance).all() or np.diag(covariance).min() < 0:
         raise FitError(
-            f"pls found no maximum{f': {fault}' if fault else ''}. The data do not determine the thresholds: "
+            f"pls found no maximum{f': {fault}' if fault else ''}. "
+            "The data do not determine the thresholds: "
             "predictors may separate the categories, or a category may be too rare. Leave predictors out, or merge categories."
         )
     return matrix @ optimum.point.parameters, covariance, joint[:p, p:] @ matrix.T

@@ -54,7 +54,7 @@ IntArray = npt.NDArray[np.int64]
 ColumnOrArray = str | npt.ArrayLike | None
 
 
-def build_design(
+def build_design(  # noqa: PLR0915  one step after the other
     spec: ModelSpec,
     data: Any,
     *,
@@ -121,7 +121,8 @@ def build_design(
     )
     if w is not None and not (w > 0).all():
         raise DataError(
-            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by dropping it."
+            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
+            "dropping it."
         )
     response = read_response(spec.response, env, family, w, given_levels)
     family = response.family or family

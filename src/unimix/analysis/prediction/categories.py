@@ -141,7 +141,7 @@ def _intervals(
     """Confidence intervals of predictions without group effects, one row for each row of the data and column."""
     faults = []
     if interval == "prediction":
-        faults.append("A new response is one of the categories: their probabilities, kind='probability', say how likely "
+        faults.append("A new response is one of the categories: kind='probability' says how likely "
                       "each is. interval='prediction' is for numbers.")  # fmt: skip
     if kind == "category":
         faults.append("kind='category' is the most probable category, which has no interval: ask kind='probability'.")

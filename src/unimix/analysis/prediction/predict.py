@@ -105,7 +105,8 @@ def predict(
     Returns:
         Predictions, shape (n,), in the units of the response or the linear predictor; with intervals, ``.table`` with
         columns estimate, std_error, lower, upper and the index of the rows. NaN if a predictor is missing.
-        Probabilities of ordered categories are a frame with a column for each category; with intervals, ``.table`` has a row for each
+        Probabilities of ordered categories are a frame with a column for each category; with intervals, ``.table`` has
+        a row for each
         row of the data and category.
 
     Raises:
