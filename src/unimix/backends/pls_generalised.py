@@ -127,6 +127,7 @@ def _thresholds(
         raise FitError(
             f"pls found no maximum{f': {fault}' if fault else ''}. "
             "The data do not determine the thresholds: "
-            "predictors may separate the categories, or a category may be too rare. Leave predictors out, or merge categories."
+            "predictors may separate the categories, or a category may be too rare. "
+            "Leave predictors out, or merge categories."
         )
     return matrix @ optimum.point.parameters, covariance, joint[:p, p:] @ matrix.T

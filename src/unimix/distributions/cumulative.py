@@ -5,8 +5,8 @@ so that P(Y <= j) = F(theta_j - eta), as in R's ``ordinal::clmm``. Sources: McCu
 42:109-142, for the model and the symmetric thresholds; Christensen (2019), Cumulative Link Models with the R package
 ordinal, sections 2 and 3, for equidistant thresholds and the derivatives.
 
-The K - 1 thresholds are J p with one real parameter p_0 and positive parameters p_1, p_2, ..., so that they increase for
-every value of p: the first threshold and the gaps between neighbours (flexible), the middle
+The K - 1 thresholds are J p with one real parameter p_0 and positive parameters p_1, p_2, ..., so that they
+increase for every value of p: the first threshold and the gaps between neighbours (flexible), the middle
 and distances from it
 (symmetric), or the first threshold and one gap (equidistant).
 """

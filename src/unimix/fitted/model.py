@@ -354,7 +354,7 @@ class FittedModel:
         table = tables.tidy(
             self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
         )
-        ratios = ("logit",) if self.model.threshold is not None else ("log", "logit", "cloglog")
+        ratios = ("logit",) if self.model.threshold else ("log", "logit", "cloglog")
         if exponentiate and self.model.link not in ratios:
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
