@@ -14,6 +14,7 @@ from unimix.distributions.family import (
     Beta,
     BetaBinomial,
     Binomial,
+    Cumulative,
     Exponential,
     Family,
     Gamma,
@@ -30,10 +31,14 @@ from unimix.distributions.family import (
     Tweedie,
 )
 
+cumulative = Cumulative
+"""The family of ordered categories, under the name that ``family="cumulative"`` has."""
+
 __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "Cumulative",
     "Exponential",
     "Family",
     "Gamma",
@@ -48,4 +53,5 @@ __all__ = [
     "TruncatedNegativeBinomial",
     "TruncatedPoisson",
     "Tweedie",
+    "cumulative",
 ]

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from unimix.design.estimates import Estimates
 from unimix.fitted.derived_parts import assembled, estimates_of
 from unimix.fitted.model import FittedModel
-from unimix.fitted.schema import Part, SavedFit
+from unimix.fitted.saved_fit import SavedFit
+from unimix.fitted.schema import Part
 
 Path = tuple[str, ...]
 

@@ -40,7 +40,12 @@ _LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use 
 _NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
 _SERIES = NotYet("the series of the Tweedie density takes too long for the draws of its power. Use backend='pls'.")
-_FAMILIES: dict[str, Answer] = {**{family.label: Yes() for family in all_families()}, "tweedie": _SERIES}
+_ORDERED = NotYet("the thresholds of ordered responses have no priors here yet. Use backend='pls'.")
+_FAMILIES: dict[str, Answer] = {
+    **{family.label: Yes() for family in all_families()},
+    "tweedie": _SERIES,
+    "cumulative": _ORDERED,
+}
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ _FAMILIES: dict[str, Answer] = {
         ("skew_normal", "tweedie", "generalised_poisson", "truncated_poisson", "truncated_negative_binomial"),
         _NOT_WRITTEN,
     ),
+    "cumulative": NotYet("the adapter does not write the thresholds of ordered responses yet. Use backend='pls'."),
 }
 
 

@@ -26,6 +26,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.ordered_response import check_intercept
 from unimix.design.relationships import related
 from unimix.design.residual_block import residual_block
 from unimix.design.response import read_response
@@ -40,7 +41,7 @@ from unimix.design.typed_columns import (
     drop_unused,
     read_columns,
 )
-from unimix.distributions.family import Family, FamilyLike, as_family
+from unimix.distributions.family import Cumulative, Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
 from unimix.formula.allowed import plain_factor
 from unimix.formula.contrasts import Contrast
@@ -55,7 +56,7 @@ IntArray = npt.NDArray[np.int64]
 ColumnOrArray = str | npt.ArrayLike | None
 
 
-def build_design(
+def build_design(  # noqa: PLR0915  one step after the other
     spec: ModelSpec,
     data: Any,
     *,
@@ -127,7 +128,8 @@ def build_design(
             f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
             "dropping it."
         )
-    response = read_response(spec.response, env, family, w, zeros=spec.zero is not None)
+    response = read_response(spec.response, env, family, w, given_levels, zeros=spec.zero is not None)
+    family = response.family or family
     notes += response.notes
     for node in spec.offsets:
         value = evaluate(node, env)
@@ -136,8 +138,9 @@ def build_design(
         off = value if off is None else off + value
     blocks = _blocks(spec, columns, env, coding, len(rows))
     parts = {name: _part(part, env, coding, len(rows)) for name, part in spec.parts.items()}
-    kept = independent_columns(x)
-    aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
+    spanned = independent_columns(x)
+    kept = _estimated(spanned, spec, family)
+    aliased = tuple(names[j] for j in range(len(names)) if j not in set(spanned))
     if aliased:
         notes.append(
             f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
@@ -151,8 +154,9 @@ def build_design(
         contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
-        aliases=aliases_of(x, kept),
-        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
+        categories=family.categories if isinstance(family, Cumulative) else (),
+        aliases=aliases_of(x, spanned),
+        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(spanned)),
         blocks=tuple(random for random, _ in blocks),
         offset_column=offset_name,
         offset_given=extra_offset is not None,
@@ -209,6 +213,14 @@ def aliases_of(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], .
     coefficients[np.abs(coefficients) < 1e-9 * np.abs(coefficients).max(axis=0)] = 0.0  # rounding
     coefficients = coefficients / scale[:, None]
     return tuple(tuple(float(v) for v in column) for column in coefficients.T)
+
+
+def _estimated(spanned: tuple[int, ...], spec: ModelSpec, family: Family) -> tuple[int, ...]:
+    """Independent columns that have a coefficient; thresholds take the place of the intercept, the first column."""
+    if not isinstance(family, Cumulative):
+        return spanned
+    check_intercept(spec, family)
+    return spanned[1:]
 
 
 def _weights_mean(family: Family) -> str:

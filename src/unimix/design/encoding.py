@@ -20,6 +20,7 @@ from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.new_data import NewRows, match_levels, match_number
+from unimix.design.ordered_response import codes_of
 from unimix.design.typed_columns import (
     Column,
     NumericColumn,
@@ -81,6 +82,8 @@ class Encoding(BaseModel):
         offset_given: Whether ``offset=`` was given as an array.
         weights_column: Column named by ``weights=``, if any.
         ziformula: Formula of the probability of a structural zero, if any.
+        categories: Categories of an ordered response, in order; then thresholds take the place of the intercept, the
+            first column, which is not among ``kept``.
         zero_kept: Indices of the columns of ``ziformula`` that were kept.
         residual: Covariance of the residuals, if any, as it was written.
         data: Digests of the columns, by which the fitted data are recognised.
@@ -104,6 +107,7 @@ class Encoding(BaseModel):
     ziformula: str | None = None
     zero_kept: tuple[Index, ...] = ()
     residual: str | None = None
+    categories: tuple[JsonLevel, ...] = ()
     data: DataDigest = DataDigest()
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -283,6 +287,8 @@ class Encoding(BaseModel):
     def response(self, data: Any) -> FloatArray | None:
         """Response in new data, shape (n,), NaN for missing values; None if a column of the response is absent.
 
+        An ordered response is the index of the category, from 0, and NaN for a category that was not fitted.
+
         Args:
             data: New rows, in any form that ``fit`` takes.
         """
@@ -295,6 +301,10 @@ class Encoding(BaseModel):
         node = self.spec.response
         parts = node.arguments if isinstance(node, Call) and node.function == "cbind" else (node,)
         values = [evaluate(part, env) for part in parts]
+        if self.categories:
+            observed = np.full(len(missing), np.nan)
+            observed[rows] = codes_of(values[0], self.categories)
+            return observed
         plain = [v.codes.astype(np.float64) if isinstance(v, FactorValue) else np.asarray(v) for v in values]
         observed = np.full(len(missing), np.nan)
         observed[rows] = plain[0] if len(plain) == 1 else plain[0] / (plain[0] + plain[1])
@@ -396,7 +406,10 @@ class Encoding(BaseModel):
 
     def _lacking(self, x: FloatArray, kept: FloatArray) -> npt.NDArray[np.bool_] | None:
         """Mask, shape (n,), of rows in which a dropped column is not the fitted combination of the kept columns."""
-        dependent = [j for j in range(x.shape[1]) if j not in set(self.kept)]
+        spanned = {*self.kept, 0} if self.categories else set(self.kept)
+        dependent = [j for j in range(x.shape[1]) if j not in spanned]
+        if self.categories:
+            kept = np.column_stack([np.ones(len(x)), kept])
         if not self.aliases or len(dependent) != len(self.aliases):
             return None
         weights = np.array(self.aliases).T

@@ -136,11 +136,12 @@ class Estimates:
             likelihood has no maximum: functions c'beta with c'd != 0 have no finite estimate and no variance.
         parameters: Dispersion parameters by name, for families other than the Gaussian.
         parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts other than the mean:
-            ``zero`` (logit of the probability of a structural zero) and ``dispersion`` (log of the dispersion
-            parameter).
+            ``zero`` (logit of the probability of a structural zero), ``dispersion`` (log of the dispersion parameter)
+            and ``thresholds`` (of an ordered response).
         residual: Covariance matrix of the residuals of one group at all times, shape (T, T), if they are correlated or
             have several variances; ``sigma`` is then the standard deviation at the first time.
         zero_cross: Covariances of the fixed effects with the coefficients of ``zero``, shape (p, k); None if unknown.
+        threshold_cross: Covariances of the fixed effects with the thresholds, shape (p, K - 1), or None.
         criterion: Criterion of the log-likelihood if it is not the requested method, such as ``AGQ(25)``.
         std_error: Standard errors, shape (p,), if they are not the square roots of the diagonal of ``beta_cov``.
         std_error_kind: Source of the standard errors: ``generalised least squares`` at the estimated variances,
@@ -178,6 +179,7 @@ class Estimates:
     parts: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     residual: FloatArray | None = None
     zero_cross: FloatArray | None = None
+    threshold_cross: FloatArray | None = None
     unbounded: Mapping[str, FloatArray] = field(default_factory=dict)
     criterion: str = ""
     std_error: FloatArray | None = None
@@ -237,6 +239,8 @@ class Estimates:
         expect("direction", self.direction, (p,))
         if "zero" in self.parts:
             expect("zero_cross", self.zero_cross, (p, len(self.parts["zero"][0])))
+        if "thresholds" in self.parts:
+            expect("threshold_cross", self.threshold_cross, (p, len(self.parts["thresholds"][0])))
         for name, (coefficients, covariance) in self.parts.items():
             expect(name, coefficients, (len(coefficients),))
             expect(f"covariance of {name}", covariance, (len(coefficients), len(coefficients)))

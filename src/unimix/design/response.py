@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.design.evaluate import Environment, FactorValue, MatrixValue, Value, evaluate
-from unimix.distributions.family import Family
+from unimix.design.ordered_response import read_ordered
+from unimix.design.typed_columns import Column
+from unimix.distributions.family import Cumulative, Family
 from unimix.errors import DataError, listing
 from unimix.formula.parser import Call, Node, render
 
@@ -27,16 +30,24 @@ class Response:
         trials: Numbers of trials, shape (n,), for a binomial family; None for others.
         weights: Precision (or likelihood) weights, shape (n,), or None; weights that are trials are not among them.
         notes: Decisions about the response, in words.
+        family: The family with the categories of an ordered response; None for other families.
     """
 
     y: FloatArray
     trials: FloatArray | None
     weights: FloatArray | None
     notes: tuple[str, ...] = ()
+    family: Family | None = None
 
 
 def read_response(
-    node: Node, env: Environment, family: Family, weights: FloatArray | None, *, zeros: bool = False
+    node: Node,
+    env: Environment,
+    family: Family,
+    weights: FloatArray | None,
+    given: Mapping[str, Column] | None = None,
+    *,
+    zeros: bool = False,
 ) -> Response:
     """Evaluate the response and check that the family can describe it.
 
@@ -45,6 +56,7 @@ def read_response(
         env: Columns with which the response is evaluated.
         family: Distribution of the response.
         weights: Values of ``weights=``, shape (n,), or None; they are trials for a binomial family.
+        given: Columns with all levels that the data declare, used or not, for an ordered response.
         zeros: Whether the model has a part for zeros; with a family of counts without zeros it is a hurdle model.
 
     Raises:
@@ -52,6 +64,9 @@ def read_response(
     """
     if isinstance(node, Call) and node.function == "cbind":
         return _several_trials(_counted(node, env, family, weights), render(node), family)
+    if isinstance(family, Cumulative):
+        ordered = read_ordered(node, env, family, given or env.columns)
+        return Response(ordered.y, None, weights, ordered.notes, ordered.family)
     text = render(node)
     value = evaluate(node, env)
     if isinstance(value, MatrixValue):

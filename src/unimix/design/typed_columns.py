@@ -67,11 +67,13 @@ class FactorColumn:
         codes: Level index per row, shape (n,); -1 for missing values.
         levels: Levels in order.
         origin: ``text`` or ``dates`` if the user's column held these rather than a categorical type.
+        ordered: Whether the user's column is categorical and declares that its levels have an order.
     """
 
     codes: IntArray
     levels: tuple[Level, ...]
     origin: Literal["", "text", "dates"] = ""
+    ordered: bool = False
 
     @property
     def missing(self) -> BoolArray:
@@ -84,7 +86,7 @@ class FactorColumn:
 
     def take(self, rows: npt.NDArray[Any]) -> FactorColumn:
         """The column with the given rows only."""
-        return FactorColumn(self.codes[rows], self.levels, self.origin)
+        return replace(self, codes=self.codes[rows])
 
 
 Column = NumericColumn | FactorColumn
@@ -225,20 +227,23 @@ def _sorted_factor(codes: npt.NDArray[Any], labels: list[str]) -> FactorColumn:
 
 def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
     native: Any = series.to_native()
+    ordered = isinstance(series.dtype, nw.Enum)
     if isinstance(native, pd.Series):
         codes, categories = np.array(native.cat.codes, dtype=np.int64), native.cat.categories.tolist()
+        ordered = bool(native.cat.ordered)
     elif isinstance(series.dtype, nw.Enum) and not hasattr(native, "unify_dictionaries"):
         categories = list(series.dtype.categories)
         index = {c: i for i, c in enumerate(categories)}
         codes = np.array([-1 if v is None else index[v] for v in series.to_list()], dtype=np.int64)
     elif hasattr(native, "unify_dictionaries"):
         codes, categories = _from_dictionary(native)
+        ordered = bool(native.type.ordered)
     else:
         # polars keeps one pool of categories per process, so that their order depends only on what was read before
         return replace(_from_strings(series.cast(nw.String)), origin="")
     levels = tuple(_level(c) for c in categories)
     _distinct(levels, name)
-    return FactorColumn(codes, levels)
+    return FactorColumn(codes, levels, ordered=ordered)
 
 
 def _from_dictionary(native: Any) -> tuple[IntArray, list[Any]]:
@@ -388,7 +393,8 @@ def drop_unused(column: FactorColumn) -> tuple[FactorColumn, tuple[Level, ...]]:
     position = np.full(len(column.levels) + 1, -1, dtype=np.int64)
     position[kept] = np.arange(len(kept))
     dropped = tuple(level for level, count in zip(column.levels, counts, strict=True) if not count)
-    return FactorColumn(position[column.codes], tuple(column.levels[i] for i in kept), column.origin), dropped
+    levels = tuple(column.levels[i] for i in kept)
+    return replace(column, codes=position[column.codes], levels=levels), dropped
 
 
 __all__ = [

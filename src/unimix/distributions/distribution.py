@@ -176,4 +176,4 @@ DISTRIBUTIONS: dict[str, Distribution] = {
     "truncated_poisson": truncated_poisson(_WITH_ZEROS["poisson"]),
     "truncated_negative_binomial": truncated_negative_binomial(_WITH_ZEROS["negative_binomial"]),
 }
-"""Distribution of each family, by the family's label."""
+"""Distribution of each family, by the family's label; ordered responses are in :mod:`cumulative` beside it."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
+from unimix.distributions.cumulative import THRESHOLDS, parameter_names, threshold_matrix
 from unimix.distributions.family_names import ALIASES, ELSEWHERE, OUTSIDE
 from unimix.errors import OptionError, did_you_mean, listing
 
@@ -23,7 +27,7 @@ class Family:
         canonical: Link for which expected and observed information are the same; empty if there is none.
         parameters: Names of the dispersion parameters, which are estimated together with the coefficients.
         response: Values that the family describes: real, binomial, count, positive_count (without zero), positive,
-            nonnegative or unit (between 0 and 1).
+            nonnegative, unit (between 0 and 1) or ordered (categories).
     """
 
     link: str = ""
@@ -260,12 +264,84 @@ class TruncatedNegativeBinomial(Family):
     response: ClassVar[str] = "positive_count"
 
 
+@dataclass(frozen=True)
+class Cumulative(Family):
+    """Ordered categories: P(Y <= j) = F(theta_j - eta), with thresholds theta_j in the place of an intercept.
+
+    The link is the inverse of F: logit for proportional odds, probit for a normal latent variable. A positive
+    coefficient shifts responses to higher categories.
+
+    Attributes:
+        threshold: Structure of the thresholds: ``flexible`` (each is free), ``symmetric`` about a middle, or
+            ``equidistant``.
+        categories: The categories in order, from the lowest. They are needed for text and unordered categories; a fit
+            learns them from an ordered categorical column or from whole numbers.
+
+    Example:
+        >>> import unimix as um
+        >>> um.families.Cumulative("probit", threshold="equidistant").link
+        'probit'
+        >>> um.families.Cumulative(categories=("bad", "fair", "good")).threshold_names
+        ('bad|fair', 'fair|good')
+    """
+
+    threshold: str = "flexible"
+    categories: tuple[bool | int | float | str, ...] = ()
+    name: ClassVar[str] = "cumulative"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "loglog", "cauchit")
+    response: ClassVar[str] = "ordered"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.threshold, str) or self.threshold not in THRESHOLDS:
+            raise OptionError(
+                f"threshold={self.threshold!r}: choose {listing(map(repr, THRESHOLDS))}."
+                f"{did_you_mean(str(self.threshold), THRESHOLDS)}"
+            )
+        given = self.categories
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise OptionError(f"categories={given!r}: give the categories in order, such as ['low', 'middle', 'high'].")
+        categories = tuple(c.item() if isinstance(c, np.generic) else c for c in given)
+        if any(not isinstance(c, bool | int | float | str) for c in categories):
+            raise OptionError(f"categories={given!r}: categories are texts or numbers.")
+        if len(set(map(str, categories))) < len(categories):
+            raise OptionError(f"categories={given!r}: a category is named twice.")
+        object.__setattr__(self, "categories", categories)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the parameters of the thresholds; none before the categories are known."""
+        return parameter_names(self.threshold, len(self.categories)) if self.categories else ()
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """Ends of the ranges of the parameters: the first may be any number, the others are positive distances."""
+        endless = float("inf")
+        return tuple((0.0 if k else -endless, endless) for k in range(len(self.parameters)))
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """Matrix J of the thresholds J p with parameters p, shape (K - 1, k)."""
+        return threshold_matrix(self.threshold, len(self.categories))
+
+    @property
+    def threshold_names(self) -> tuple[str, ...]:
+        """Names of the K - 1 thresholds between neighbouring categories."""
+        return tuple(f"{a}|{b}" for a, b in zip(self.categories, self.categories[1:], strict=False))
+
+    @property
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Numbers of the categories, shape (K,): their values if all are whole numbers, otherwise 1 to K."""
+        whole = all(isinstance(c, int) and not isinstance(c, bool) for c in self.categories)
+        return np.array(self.categories if whole else range(1, len(self.categories) + 1), dtype=np.float64)
+
+
 FAMILIES: dict[str, type[Family]] = {
     c.name: c
     for c in (
         *(Gaussian, Binomial, Poisson, Gamma, NegativeBinomial, Beta, InverseGaussian, StudentT),
         *(BetaBinomial, GeneralisedPoisson, TruncatedPoisson, TruncatedNegativeBinomial),
-        *(LogNormal, Exponential, Tweedie, SkewNormal),
+        *(LogNormal, Exponential, Tweedie, SkewNormal, Cumulative),
     )
 }
 FamilyLike = str | Family | type[Family]

@@ -41,14 +41,19 @@ ALIASES: dict[str, tuple[str, dict[str, str]]] = {
     "ztnbinom": ("truncated_negative_binomial", {}),
     "zerotruncatednegativebinomial": ("truncated_negative_binomial", {}),
     "skewednormal": ("skew_normal", {}),
+    **dict.fromkeys(("ordinal", "ordered", "clm", "clmm", "polr", "propodds", "proportionalodds"), ("cumulative", {})),
+    **dict.fromkeys(
+        ("ologit", "cumulativelogit", "orderedlogit", "ordinallogit", "orderedlogistic"),
+        ("cumulative", {"link": "logit"}),
+    ),
+    **dict.fromkeys(
+        ("oprobit", "cumulativeprobit", "orderedprobit", "ordinalprobit"), ("cumulative", {"link": "probit"})
+    ),
 }
 """Families by the names that other packages have for them, without underscores, and their arguments."""
 
 _ZEROS = "write family='{}', ziformula='~ 1'."
-_ORDERED = (
-    "Ordered responses are not supported: two halves of the scale can be fitted by family='binomial', and scores with "
-    "many steps by 'gaussian'."
-)
+_ORDERED = "Ordered responses are family='cumulative', which has links logit, probit, cloglog, loglog and cauchit."
 _UNORDERED = (
     "Responses with several unordered classes are not supported: fit one class against the others by family='binomial'."
 )
@@ -85,9 +90,12 @@ ELSEWHERE: dict[tuple[str, ...], str] = {
     ("hurdlelognormal",): _TWO_FITS.format("'lognormal'"),
     ("truncatednbinom1",): "Counts without zeros have a quadratic variance here: 'truncated_negative_binomial'.",
     (
-        *("ordinal", "ordered", "cumulative", "clm", "clmm", "polr", "propodds", "sratio", "cratio", "acat", "ologit"),
-        *("oprobit", "cumulativelogit", "proportionalodds"),
-    ): _ORDERED,
+        "sratio",
+        "cratio",
+        "acat",
+        "continuationratio",
+        "adjacentcategory",
+    ): f"Sequential and adjacent-category models are not supported. {_ORDERED}",
     ("multinomial", "categorical", "softmax", "multinom", "mlogit", "multinomiallogit"): _UNORDERED,
     ("shiftedlognormal",): "A shift is not estimated: subtract it from the response, and use family='lognormal'.",
     ("logitnormal", "logisticnormal"): "The logit of the response is normal: compute a column logit(y), and fit it "

@@ -78,6 +78,12 @@ LINKS: dict[str, Link] = {
         _cloglog_slope,
         lambda e: _cloglog_slope(e) * (1.0 - _exp(np.minimum(e, 50.0))),
     ),
+    "loglog": Link(
+        lambda m: -np.log(-np.log(m)),
+        lambda e: np.exp(-_exp(-e)),
+        lambda e: _cloglog_slope(-e),
+        lambda e: -_cloglog_slope(-e) * (1.0 - _exp(np.minimum(-e, 50.0))),
+    ),
     "cauchit": Link(
         lambda m: np.tan(np.pi * (m - 0.5)),
         _cauchit,
@@ -91,7 +97,7 @@ def log_complement(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Log mu and log(1 - mu) for a link onto (0, 1), accurate in both tails.
 
     Args:
-        link: Name of the link: logit, probit, cloglog or cauchit.
+        link: Name of the link: logit, probit, cloglog, loglog or cauchit.
         eta: Linear predictor, any shape.
     """
     if link == "logit":
@@ -102,6 +108,8 @@ def log_complement(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
         hazard = _exp(eta)
         with np.errstate(divide="ignore"):
             return np.log(np.maximum(-np.expm1(-hazard), _TINY)), -hazard
+    if link == "loglog":
+        return log_complement("cloglog", -eta)[::-1]
     return np.log(np.maximum(_cauchit(eta), _TINY)), np.log(np.maximum(_cauchit(-eta), _TINY))
 
 
@@ -109,7 +117,7 @@ def log_slope(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Log (d mu / d eta), and the ratio of the second to the first derivative, for a link onto (0, 1).
 
     Args:
-        link: Name of the link: logit, probit, cloglog or cauchit.
+        link: Name of the link: logit, probit, cloglog, loglog or cauchit.
         eta: Linear predictor, any shape.
     """
     if link == "logit":
@@ -120,5 +128,8 @@ def log_slope(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
     if link == "cloglog":
         hazard = _exp(eta)
         return eta - hazard, 1.0 - hazard
+    if link == "loglog":
+        logs, bend = log_slope("cloglog", -eta)
+        return logs, -bend
     square = 1.0 + eta * eta
     return -np.log(np.pi * square), -2.0 * eta / square

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from unimix.distributions.cumulative import cumulative_log_density
 from unimix.distributions.distribution import DISTRIBUTIONS
-from unimix.distributions.family import Family
+from unimix.distributions.family import Cumulative, Family
 from unimix.distributions.links import LINKS, log_complement, log_slope
+from unimix.distributions.ordered import refuse_categories
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,6 +75,11 @@ def pointwise(
     Returns:
         Log likelihoods and derivatives; ``value`` is -inf where the linear predictor gives no possible mean.
     """
+    if isinstance(family, Cumulative):
+        w = 1.0 if weights is None else weights
+        *rows, by_parameters = cumulative_log_density(family.link, family.matrix, parameters, y, eta)
+        value, score, observed, expected = (w * row for row in rows)
+        return Pointwise(value, score, observed, expected, tuple(w * row for row in by_parameters))
     link = LINKS[family.link]
     outside = None
     if link.positive:
@@ -160,6 +167,7 @@ def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArr
 
     The parameters have shape (k,), or shape (k, S, 1) for means of shape (S, n).
     """
+    refuse_categories(family)
     return np.asarray(DISTRIBUTIONS[family.label].variance(mu, parameters))
 
 
@@ -188,6 +196,7 @@ def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: Flo
     For the exponential families it equals R's ``family()$dev.resids`` at weight 1. It is None for families whose
     likelihood is not maximal at mu = y, such as the beta.
     """
+    refuse_categories(family)
     deviance = DISTRIBUTIONS[family.label].unit_deviance
     if deviance is None:
         return None

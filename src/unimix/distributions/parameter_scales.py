@@ -1,5 +1,7 @@
 """Dispersion parameters on scales without ends: the logarithm of a positive one, the logit between two ends.
 
+A parameter that may be any number, such as the first threshold of an ordered response, is its own free scale.
+
 A search over these scales cannot leave the range of a parameter. With both ends a and b, x = log((v - a) / (b - v)) and
 v = a + (b - a) / (1 + exp(-x)).
 """
@@ -33,19 +35,22 @@ def to_free(family: Family, values: FloatArray) -> FloatArray:
     """
     low, high, closed = _ends(family)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(closed, np.log(values - low) - np.log(np.where(closed, high, 0.0) - values), np.log(values))
+        bent = np.where(closed, np.log(values - low) - np.log(np.where(closed, high, 0.0) - values), np.log(values))
+    return np.where(np.isinf(low), values, bent)
 
 
 def from_free(family: Family, free: FloatArray) -> FloatArray:
     """Inverse of :func:`to_free`, shape (k,); far values are bounded, so that a search stays finite."""
-    return _values(family, np.clip(free, -_FAR, _FAR))
+    low, _, _ = _ends(family)
+    return _values(family, np.where(np.isinf(low), free, np.clip(free, -_FAR, _FAR)))
 
 
 def _values(family: Family, free: FloatArray) -> FloatArray:
     low, high, closed = _ends(family)
-    width = np.where(closed, high, 1.0) - low
-    with np.errstate(over="ignore"):
-        return np.where(closed, low + width * special.expit(free), np.exp(free))
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = np.where(closed, high, 1.0) - low
+        bent = np.where(closed, low + width * special.expit(free), np.exp(free))
+    return np.where(np.isinf(low), free, bent)
 
 
 def value_at(family: Family, index: int, free: float) -> float:
@@ -57,7 +62,9 @@ def slopes(family: Family, values: FloatArray) -> FloatArray:
     """Derivative of each dispersion parameter with respect to its free scale, shape (k,)."""
     low, high, closed = _ends(family)
     top = np.where(closed, high, values)
-    return np.where(closed, (values - low) * (top - values) / np.where(closed, top - low, 1.0), values)
+    with np.errstate(invalid="ignore"):
+        bent = np.where(closed, (values - low) * (top - values) / np.where(closed, top - low, 1.0), values)
+    return np.where(np.isinf(low), 1.0, bent)
 
 
 def inside(family: Family, values: FloatArray) -> bool:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from unimix.distributions.cumulative import draw_categories
 from unimix.distributions.distribution import DISTRIBUTIONS
-from unimix.distributions.family import Family
+from unimix.distributions.family import Cumulative, Family
 from unimix.distributions.links import LINKS
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import UnsupportedModelError
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def location_of(family: Family, eta: FloatArray) -> FloatArray:
-    """Inverse link mu of a linear predictor, in its shape; NaN where it is not defined."""
+    """Inverse link mu of a linear predictor, in its shape; NaN where it is not defined.
+
+    Raises:
+        UnsupportedModelError: If the response is ordered categories, which have no mean.
+    """
+    refuse_categories(family)
     link = LINKS[family.link]
     if not link.positive:
         return link.inverse(eta)
@@ -31,7 +38,8 @@ def mean_of(family: Family, eta: FloatArray, parameters: FloatArray | None = Non
             needed where the expected response is not the inverse link alone (:attr:`Distribution.expectation`).
 
     Raises:
-        UnsupportedModelError: If the expected response depends on parameters, and they are not given.
+        UnsupportedModelError: If the expected response depends on parameters, and they are not given, or the response
+            is ordered categories.
     """
     mu = location_of(family, eta)
     expectation = DISTRIBUTIONS[family.label].expectation
@@ -48,6 +56,7 @@ def mean_of(family: Family, eta: FloatArray, parameters: FloatArray | None = Non
 
 def mean_slope(family: Family, eta: FloatArray, parameters: FloatArray | None = None) -> FloatArray:
     """Derivative of :func:`mean_of` with respect to the linear predictor, in its shape; the arguments are the same."""
+    refuse_categories(family)
     slope = LINKS[family.link].slope(eta)
     expectation = DISTRIBUTIONS[family.label].expectation
     if expectation is None:
@@ -78,8 +87,13 @@ def draw_response(
         share: Probability of no structural zero, shape (n,).
 
     Returns:
-        Responses in the shape of ``eta``; NaN where the inverse link is not defined.
+        Responses in the shape of ``eta``; NaN where the inverse link is not defined. Ordered responses are indices of
+        categories, from 0.
     """
+    if isinstance(family, Cumulative):
+        given_sets = np.ndim(parameters) == 2
+        thresholds = family.matrix @ np.atleast_2d(parameters).T
+        return draw_categories(family.link, thresholds[..., None] if given_sets else thresholds[:, 0], eta, rng)
     mu = location_of(family, eta)
     inside = np.isfinite(mu)
     if family.link == "identity" and family.response != "real":

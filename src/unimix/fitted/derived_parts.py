@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
+from unimix.distributions.family import Cumulative
 from unimix.errors import FitError
 from unimix.fitted.no_rows import NoRows
 from unimix.fitted.residuals import pearson_dispersion
@@ -80,7 +81,8 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         sampling = Sampling(**{name: getattr(status, name) for name in names})
     unbounded = {"fixed": fixed.unbounded} | {name: p.unbounded for name, p in parts["parts"].items()}
     residual = parts["residual_part"]
-    cross = parts["parts"]["zero"].cross_covariance if "zero" in parts["parts"] else np.empty(0)
+    cross = {name: p.cross_covariance for name, p in parts["parts"].items() if p.cross_covariance.size}
+    thresholds = "thresholds" in parts["parts"]
     return Estimates(
         beta=fixed.estimate,
         beta_cov=fixed.covariance,
@@ -103,7 +105,8 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
         direction=fixed.p_direction if sampling else None,
         unbounded={name: directions for name, directions in unbounded.items() if directions.size},
-        zero_cross=cross if cross.size else None,
+        zero_cross=cross.get("zero"),
+        threshold_cross=parts["parts"]["thresholds"].cross_covariance if thresholds else None,
         expected=_stacked(parts["rows"]) if sampling else None,
         identified=status.state != "not_identified",
         singular=status.state == "singular",
@@ -191,6 +194,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         weighted=design.weights is not None,
         sigma=design.sigma,
         related=design.related,
+        threshold=design.family.threshold if isinstance(design.family, Cumulative) else None,
     )
 
 
@@ -243,16 +247,20 @@ def _without_information(
 
 
 def _part(design: Design, name: str, estimates: Estimates, level: float) -> FixedPartResult:
-    columns = design.zero if name == "zero" else design.dispersion
+    columns = {"zero": design.zero, "dispersion": design.dispersion}.get(name)
     coefficients, covariance = estimates.parts[name]
     std_error = np.sqrt(np.diag(covariance))
+    terms = columns.names if columns is not None else ()
+    cross = {"zero": estimates.zero_cross, "thresholds": estimates.threshold_cross}.get(name)
+    if isinstance(design.family, Cumulative) and name == "thresholds":
+        terms = design.family.threshold_names
     unbounded = np.empty((0, 0))
     if columns is not None:
         unbounded, std_error = _without_information(estimates.unbounded.get(name), columns.x, std_error)
     statistic, p_value = wald_test(coefficients, std_error, None)
     lower, upper = wald_interval(coefficients, std_error, None, level)
     return FixedPartResult(
-        terms=columns.names if columns is not None else (),
+        terms=terms,
         estimate=coefficients,
         std_error=std_error,
         df=np.full(len(coefficients), np.inf),
@@ -265,9 +273,7 @@ def _part(design: Design, name: str, estimates: Estimates, level: float) -> Fixe
         level=level,
         df_method="normal",
         unbounded=unbounded,
-        cross_covariance=estimates.zero_cross
-        if name == "zero" and estimates.zero_cross is not None
-        else np.empty((0, 0)),
+        cross_covariance=np.empty((0, 0)) if cross is None else cross,
     )
 
 
@@ -279,7 +285,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         parameters = {"sigma": estimates.sigma}
     k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters) - (design.sigma is not None)
     k += 0 if design.residual is None else design.residual.structure.n_parameters + int(by_time)
-    k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
+    k += sum(len(b) for name, (b, _) in estimates.parts.items() if name != "thresholds")  # which follow from parameters
     value = estimates.log_likelihood
     n = counted_rows(family, design.n_obs, design.weights)
     aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, n)
@@ -294,7 +300,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         df_residual=int(n) - (k if design.has_covariances else design.p),
         parameters=parameters,
         pearson_dispersion=np.nan
-        if family.is_linear or len(parameters) < len(family.parameters)
+        if family.is_linear or family.response == "ordered" or len(parameters) < len(family.parameters)
         else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
         evidence=estimates.evidence,
     )

@@ -14,12 +14,13 @@ import pandas as pd
 
 from unimix.design.arrays import Design, keep_in
 from unimix.design.estimates import Absent, Deferred
-from unimix.distributions.family import Family, as_family
+from unimix.distributions.family import Family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.no_rows import REFUSED, NoRows, has_no_rows
 from unimix.fitted.residuals import mean, refuse_kind, residual_deviance, residuals
 from unimix.fitted.sampled import engine_draws, ratio_draws
+from unimix.fitted.saved_fit import SavedFit
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import (
     Criteria,
@@ -29,7 +30,6 @@ from unimix.fitted.schema import (
     RandomPartResult,
     ResidualPartResult,
     Rows,
-    SavedFit,
     Status,
 )
 from unimix.fitted.unsaved import Refitter, Unsaved
@@ -38,7 +38,7 @@ from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
-Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
+Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "thresholds", "all"]
 Model = TypeVar("Model", bound="FittedModel")
 
 
@@ -57,7 +57,7 @@ class FittedModel:
         rows: Observed and fitted values per row.
         provenance: Source of each quantity that the engine did not compute itself, and the reason.
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
-        parts: Models of ``zero`` (zero inflation, logit scale) and ``dispersion`` (log scale) beside that of the mean.
+        parts: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale) and ``thresholds`` (ordered responses).
         residual_part: Covariance of the residuals, where they are correlated or have several variances; else None.
     """
 
@@ -171,6 +171,11 @@ class FittedModel:
         return tables.fixed_effects(self.parts[name])
 
     @property
+    def thresholds(self) -> pd.DataFrame:
+        """Thresholds between neighbouring categories of an ordered response, in the layout of ``fixed_effects``."""
+        return self._part_table("thresholds", "family='cumulative'")
+
+    @property
     def fixed_cov(self) -> pd.DataFrame:
         """Covariance matrix of the fixed effects, terms x terms; infinite variances under separation."""
         names = list(self.fixed.terms)
@@ -253,7 +258,7 @@ class FittedModel:
         """Distribution of the response, with its link."""
         if self._unsaved.design is not None:
             return self._unsaved.design.family
-        return as_family(f"{self.model.family}({self.model.link})")
+        return self.model.distribution()
 
     @property
     def dispersion_parameters(self) -> FloatArray:
@@ -346,15 +351,11 @@ class FittedModel:
             0  ran_pars   Subject    sd__Intercept     37.12
             1  ran_pars  Residual  sd__Observation     30.99
         """
+        if exponentiate:
+            tables.check_ratios(self.model)
         draws = ratio_draws(self) if exponentiate else None
         of = (self.fixed, self.random, self.residual_part or self._scale)
-        table = tables.tidy(*of, effects, exponentiate=exponentiate, parts=self.parts, draws=draws)
-        if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
-            raise OptionError(
-                f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
-                "where the link is log, logit or cloglog."
-            )
-        return table
+        return tables.tidy(*of, effects, exponentiate=exponentiate, parts=self.parts, draws=draws)
 
     def glance(self) -> pd.DataFrame:
         """Fit statistics of the whole model in one row, with broom's column names.

@@ -89,7 +89,7 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
 
 def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> float:
     """Sum of squared deviance residuals given the group effects; NaN where the model has no such residuals."""
-    if rows.zero_probability is not None or not np.isfinite(parameters).all():
+    if family.response == "ordered" or rows.zero_probability is not None or not np.isfinite(parameters).all():
         return float("nan")
     mu = mean(family, parameters, rows)
     unit = unit_deviance(family, parameters, rows.observed, mu)

@@ -10,12 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.design.encoding import Encoding, JsonLevel
-from unimix.design.estimability import LARGEST, SMALLEST
 from unimix.design.estimates import Evidence
 from unimix.design.residual_block import ResidualStructure
 from unimix.design.row_labels import RowLabels
-from unimix.distributions.family import as_family
-from unimix.errors import listing
+from unimix.distributions.family import Cumulative, Family, as_family
 from unimix.fitted.arrays import Array, Real
 from unimix.formula.covariance_names import STRUCTURES
 from unimix.stats.inference import is_unbounded
@@ -75,6 +73,7 @@ class ModelInfo(Part):
         weighted: Whether weights were used; numbers of trials do not count as weights.
         sigma: Known residual standard deviation of a row with weight 1; None if it was estimated.
         related: Grouping factors whose levels have a known relationship matrix, which a saved result does not hold.
+        threshold: Structure of the thresholds of an ordered response, whose categories are in ``encoding``; else None.
     """
 
     formula: str
@@ -93,6 +92,13 @@ class ModelInfo(Part):
     weighted: bool
     sigma: Scale | None = None
     related: tuple[str, ...] = ()
+    threshold: str | None = None
+
+    def distribution(self) -> Family:
+        """Distribution of the response, with its link and, of an ordered response, its categories."""
+        if self.threshold is not None:
+            return Cumulative(self.link, self.threshold, self.encoding.categories)
+        return as_family(f"{self.family}({self.link})")
 
 
 class EngineInfo(Part):
@@ -132,8 +138,8 @@ class FixedPartResult(Part):
             a posterior.
         unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
             c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
-        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
-            shape (p, k); empty for other parts, and if the engine has none.
+        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation
+            or the thresholds, shape (p, k); empty for other parts, and if the engine has none.
     """
 
     terms: tuple[str, ...]
@@ -367,77 +373,4 @@ class Rows(Part):
         self._require_shape((n,), *names)
         if self.labels is not None and len(self.labels.values[0]) != n:
             raise ValueError(f"labels has {len(self.labels.values[0])} rows, not {n}")
-        return self
-
-
-def _within(values: FloatArray | None, least: float) -> bool:
-    """Whether values are absent, or numbers from the least one to the largest that is fitted."""
-    return values is None or bool(((values >= least) & (values <= LARGEST)).all())
-
-
-def _agreements_of_rows(rows: Rows, model: ModelInfo, interval: str) -> dict[str, bool]:
-    """Whether the rows of a saved fit agree with its model and the kind of its intervals, by what is compared."""
-    expected = interval == "credible" and model.link != "identity"
-    return {
-        "rows": len(rows.index) == model.n_obs,
-        "positions of rows": bool(np.isin(rows.index, np.arange(model.n_obs + model.n_dropped)).all()),
-        "response": _within(rows.observed, -LARGEST),
-        "offset": _within(rows.offset, -LARGEST),
-        "expected responses": [rows.expected is not None, rows.population_expected is not None] == [expected] * 2,
-        "weights": _within(rows.weights, SMALLEST),
-        "trials": _within(rows.trials, 0.0),
-    }
-
-
-def _known_version(version: int) -> int:
-    if version != SCHEMA_VERSION:
-        do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
-        raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
-    return version
-
-
-class SavedFit(Part):
-    """A fit as saved in JSON; :class:`unimix.fitted.model.FittedModel` describes the fields.
-
-    Attributes:
-        rows: The rows; None for a fit of reduced data.
-        schema_version: Version number of this layout.
-    """
-
-    model: ModelInfo
-    engine: EngineInfo
-    fixed: FixedPartResult
-    random: tuple[RandomPartResult, ...]
-    criteria: Criteria
-    status: Status
-    rows: Rows | None
-    parts: dict[Literal["zero", "dispersion"], FixedPartResult] = {}
-    residual_part: ResidualPartResult | None = None
-    provenance: dict[str, str]
-    notes: tuple[str, ...]
-    schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
-
-    @model_validator(mode="after")
-    def _one_model(self) -> Self:
-        """Refuse counts and names that contradict each other, and rows that ``fit`` would have refused."""
-        model, encoding = self.model, self.model.encoding
-        known = as_family(f"{model.family}({model.link})").parameters
-        zero = self.parts.get("zero")
-        agreements = {
-            **({} if self.rows is None else _agreements_of_rows(self.rows, model, self.fixed.interval)),
-            "fixed effects": len(encoding.kept) == len(self.fixed.terms),
-            "probabilities of direction": (self.fixed.p_direction is not None) == (self.fixed.interval == "credible"),
-            "blocks of random effects": [len(b.columns) for b in encoding.blocks]
-            == [len(b.terms) for b in self.random],
-            "levels": model.groups == {b.group: len(b.levels) for b in self.random},
-            "dispersion parameters": self.criteria.parameters.keys() <= set(known),
-            "dispersion": "dispersion" not in self.parts or bool(known),
-            "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None),
-            "zero inflation": (zero is None)
-            == (self.rows is None or self.rows.zero_probability is None)
-            == (encoding.ziformula is None)
-            and len(encoding.zero_kept) == (0 if zero is None else len(zero.terms)),
-        }
-        if wrong := [what for what, agree in agreements.items() if not agree]:
-            raise ValueError(f"its parts contradict each other or were never fitted: {listing(wrong)}")
         return self

@@ -129,6 +129,20 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
     return pd.DataFrame(columns, index=table.index)
 
 
+def check_ratios(model: ModelInfo) -> None:
+    """Refuse to exponentiate coefficients that are no logarithms of ratios.
+
+    Raises:
+        OptionError: If exponentiated coefficients have no meaning for the link.
+    """
+    ratios = ("logit",) if model.threshold else ("log", "logit", "cloglog")
+    if model.link not in ratios:
+        raise OptionError(
+            f"exponentiate=True has no meaning with the {model.link} link: exp of a coefficient is a ratio where the "
+            f"link is {' or '.join(ratios)}."
+        )
+
+
 def tidy_fixed(
     fixed: FixedPartResult,
     _random: Random,
@@ -231,8 +245,8 @@ VERBS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
-PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
-"""Names that :func:`tidy` uses for the models of zero inflation and dispersion."""
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion", "thresholds": "thresholds"}
+"""Names that :func:`tidy` uses for the models of zero inflation and dispersion, and for thresholds."""
 
 
 def tidy(

@@ -165,7 +165,9 @@ def summary(fit: FittedModel) -> str:
 
 
 def part_heading(fit: FittedModel, name: str) -> str:
-    """Heading of the coefficients of zero inflation or dispersion, which says what their linear predictor models."""
+    """Heading of the coefficients of zero inflation or dispersion, which says what they model, or of thresholds."""
+    if name == "thresholds":
+        return f"Thresholds ({fit.model.threshold})"
     if name == "zero":
         return "Zero inflation (logit of the probability of a structural zero)"
     parameter = fit.family.parameters[0]
@@ -174,6 +176,8 @@ def part_heading(fit: FittedModel, name: str) -> str:
 
 def dispersion_line(fit: FittedModel) -> str:
     """Dispersion parameters and the Pearson statistic; empty if there are none."""
+    if "thresholds" in fit.parts:
+        return ""
     parts = [
         f"{name} {number(value)}"
         for name, value in fit.criteria.parameters.items()

@@ -11,6 +11,7 @@ from scipy import sparse, special
 
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.likelihood.lmm.batched_linalg import null_space
 from unimix.stats.inference import is_unbounded
@@ -71,6 +72,7 @@ def slope_gradient(
         beta: Coefficients, shape (p,).
         averages: Averages over the rows.
     """
+    refuse_categories(family)
     link = LINKS[family.link]
     eta, rate = rows.at(beta), change.at(beta)
     slope = link.slope(eta)

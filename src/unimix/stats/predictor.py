@@ -14,6 +14,7 @@ from unimix.distributions.distribution import DISTRIBUTIONS
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import Pointwise
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -120,6 +121,7 @@ def expected_response(
         sd: Standard deviations of the linear predictors, shape (n,).
         parameters: Dispersion parameters, shape (k,), for a family whose expected response depends on them.
     """
+    refuse_categories(family)
     plain = DISTRIBUTIONS[family.label].expectation is None
     match family.link if plain else "":
         case "identity":
@@ -139,6 +141,7 @@ def expected_response(
 
 def expected_slope(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
     """Derivative of :func:`expected_response` with respect to ``centre``, E d g^-1(eta) / d eta, in its shape."""
+    refuse_categories(family)
     link = LINKS[family.link]
     match family.link:
         case "log":

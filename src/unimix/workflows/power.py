@@ -18,6 +18,7 @@ from unimix.analysis.tests.anova import term_weights
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
 from unimix.design.arrays import Design
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
@@ -189,6 +190,7 @@ def power(
     """
     refuse_correlated(fit, "A simulation of power")
     check_seed(seed)
+    refuse_categories(fit.family, "power, whose truth is set for intercept and slopes,")
     if fit.parts:
         raise UnsupportedModelError(
             f"{fit.model.reading} models more than the mean ({listing(fit.parts)}): it cannot be simulated yet."

@@ -20,6 +20,7 @@ from unimix.design.aliasing import independent_columns, residual_scale
 from unimix.design.frames import read_series
 from unimix.design.typed_columns import column_labels
 from unimix.distributions.family import FamilyLike, as_family
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import (
     DataError,
     EngineNotInstalledError,
@@ -149,11 +150,13 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             FormulaError: If the formula cannot be read.
             OptionError: If arguments are wrong; the message lists every fault.
             DataError: If the data do not allow the model.
+            UnsupportedModelError: If the family is of ordered categories.
             ValueError: If X, y or the weights have a form that scikit-learn refuses.
         """
         for name in ("_result", "coef_", "intercept_"):
             self.__dict__.pop(name, None)
         self._check_arguments()
+        refuse_categories(as_family(self.family), "A regressor of scikit-learn")
         columns = self._read(X, reset=True)
         target = _target(y, type(self).__name__)
         check_consistent_length(next(iter(columns.values())), target)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unimix.analysis.tests.terms import Terms, terms_of
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError
 from unimix.fitted.table_result import TableResult
 from unimix.stats.collinearity import condition_number, generalised_vif
@@ -80,6 +81,7 @@ def collinearity(fit: FittedModel) -> Collinearity:
         Products and powers are partly explained by their own predictors, which vif_apart leaves out: center the
         numeric predictors of interactions.
     """
+    refuse_categories(fit.family, "Variance inflation, which refers to an intercept,")
     names = list(fit.fixed.terms)
     if "Intercept" not in names:
         raise DataError(

@@ -12,6 +12,7 @@ from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, replicated
 from unimix.distributions.log_density import pointwise, response_variance
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import location_of, mean_of
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.model import is_sampled
@@ -130,6 +131,7 @@ def overdispersion(fit: FittedModel) -> Overdispersion:
 def why_no_overdispersion(fit: FittedModel) -> str:
     """The reason why the fit cannot be tested for overdispersion; empty if it can."""
     family = fit.family
+    refuse_categories(fit.family, "Overdispersion")
     if fit.parts:
         return (
             "Pearson residuals are not defined with zero inflation or a formula of the dispersion: see "

@@ -13,6 +13,7 @@ import pandas as pd
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Family
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionError, UnsupportedModelError, to_type
 from unimix.versions import pip_line
@@ -59,6 +60,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
         ([10.467], [0.804])
     """
     pl, base, vault = _package()
+    refuse_categories(fit.family, "to_marginaleffects")
     if "zero" in fit.parts:
         raise UnsupportedModelError(
             "With zero inflation the expected response depends on two parts, and the result does not hold their common "

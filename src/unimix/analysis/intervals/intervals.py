@@ -247,6 +247,9 @@ def profile(
         if not parameters:
             raise UnsupportedModelError(f"There is no profile of {listing(beside)}: method='wald' has an interval.")
         notes = (*notes, f"No profile of {listing(beside)}: method='wald' has an interval.") if beside else notes
+    if any(p.part == "thresholds" for p in parameters):
+        notes = (*notes, "Thresholds are not profiled: method='wald' or 'bootstrap' has their intervals.")
+        parameters = [p for p in parameters if p.part != "thresholds"]
     estimates = values_of(fit, parameters)
     if not fit.converged:
         words = UNSURE.get(fit.status.state, "failed")

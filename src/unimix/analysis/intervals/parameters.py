@@ -29,8 +29,8 @@ class Parameter:
     Attributes:
         name: Name such as ``Days``, ``sd(Days | Subject)``, ``cor(Intercept, Days | Subject)``, ``sigma``, ``zero(x)``.
         target: Position of the parameter in the model; None for coefficients of zero inflation or dispersion.
-        part: zero or dispersion for such a coefficient, or residual for a standard deviation or a parameter of the
-            correlations of residuals that have a covariance matrix; else empty.
+        part: zero, dispersion or thresholds for such a coefficient, or residual for a standard deviation or a parameter
+            of the correlations of residuals that have a covariance matrix; else empty.
         index: Position of such a coefficient within its part; standard deviations come first.
     """
 
@@ -41,7 +41,10 @@ class Parameter:
 
 
 def parameters_of(fit: FittedModel) -> list[Parameter]:
-    """All parameters: fixed effects, SDs and correlations by block, dispersion parameters, then the other parts."""
+    """All parameters: fixed effects, SDs and correlations by block, dispersion parameters, then the other parts.
+
+    The thresholds of an ordered response stand for the parameters from which they follow.
+    """
     parameters = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
     labels = block_labels(fit.random)
     names = [(b.group, t) for b in fit.random for t in b.terms]
@@ -55,7 +58,7 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
             for i in range(len(block.terms))
             for j in range(i + 1, len(block.terms))
         ]
-    if "dispersion" not in fit.parts and fit.model.sigma is None:
+    if not {"dispersion", "thresholds"} & set(fit.parts) and fit.model.sigma is None:
         parameters += [
             Parameter(name, Target("scale", k))
             for k, name in enumerate(fit.family.parameters)

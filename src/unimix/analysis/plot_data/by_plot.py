@@ -15,6 +15,7 @@ from unimix.analysis.plot_data.regression_lines import picked_levels, response_l
 from unimix.analysis.prediction import prior
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.sampled import engine_draws
@@ -214,6 +215,7 @@ def diagnostics(fit: FittedModel) -> pd.DataFrame:
         UnsupportedModelError: If the model has zero inflation or a dispersion formula.
     """
     refuse_correlated(fit, "A picture of the residuals", "Use fit.fitted and fit.residuals().")
+    refuse_categories(fit.family, "This picture of residuals")
     if fit.parts:
         raise UnsupportedModelError(
             f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.residuals() gives "

@@ -12,6 +12,7 @@ from scipy import special
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
 from unimix.design.grouping_factors import block_labels
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.correlated import refuse_correlated
@@ -89,6 +90,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
         "Drawing coefficients and group effects",
         "Use fit.bootstrap() for the distribution of the estimates.",
     )
+    refuse_categories(fit.family, "A joint draw of coefficients and group effects")
     _check_number(fit, n, 0)
     check_seed(seed)
     if is_sampled(fit):
@@ -238,6 +240,7 @@ def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> F
         >>> fit.posterior_predictive(100, seed=1).shape
         (100, 180)
     """
+    refuse_categories(fit.family, "posterior_predictive")
     _check_number(fit, n, fit.model.n_obs)
     draws = coefficient_draws(fit, n, seed=seed)
     design = fit.design()

@@ -12,6 +12,7 @@ import pandas as pd
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.typed_columns import FactorColumn, as_numbers
 from unimix.distributions.family import Family
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.stats.predictor import expected_response, expected_slope
@@ -109,6 +110,7 @@ def check_over_groups(fit: FittedModel) -> None:
             f"average='groups': with the {fit.family.link} link the mean over the groups does not exist, because a "
             "normal linear predictor is sometimes zero or negative."
         )
+    refuse_categories(fit.family, "average='groups'")
     if fit.parts:
         raise UnsupportedModelError(
             f"average='groups' is not defined here for a model with a part for {' and '.join(fit.parts)}."

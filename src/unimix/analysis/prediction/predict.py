@@ -10,12 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.prediction.categories import KINDS as CATEGORY_KINDS
+from unimix.analysis.prediction.categories import predict_categories
 from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
 from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row, to_pandas
+from unimix.distributions.family import Cumulative
+from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.model import FittedModel, interval_level
@@ -23,6 +27,7 @@ from unimix.fitted.residuals import mean
 from unimix.fitted.table_result import TableResult
 
 FloatArray = npt.NDArray[np.float64]
+Kind = Literal["response", "link", "probability", "exceedance", "mean", "category"]
 
 
 @overload
@@ -32,7 +37,7 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] | None = None,
+    kind: Kind | None = None,
     bias_adjust: bool | float = False,
     interval: None = None,
     ci_level: float | None = None,
@@ -46,7 +51,7 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] | None = None,
+    kind: Kind | None = None,
     bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
@@ -59,13 +64,13 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] | None = None,
+    kind: Kind | None = None,
     bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
     average: Literal["groups"] | None = None,
     seed: int = 0,
-) -> FloatArray | TableResult:
+) -> Any:
     """Predict the response, with intervals on request.
 
     Args:
@@ -78,7 +83,10 @@ def predict(
             predictor. Of a posterior both are posterior means: the expected response is the mean over the draws, and
             not the inverse link of a mean. At population level this is the response of a group whose effects are zero,
             not the average over groups. ``kind="response"`` turns a transformed response of a linear model back,
-            ``log(y)`` into y; None gives the response as it was fitted.
+            ``log(y)`` into y; None gives the response as it was fitted. Of ordered categories: probability of each
+            category (also None and response), exceedance for the probability of a response above each threshold, mean
+            for the mean category (whole numbers count as themselves, other categories from 1 to K), category for the
+            most probable one, or link for the mean of the latent variable.
         bias_adjust: Whether to give the mean of a response that is turned back instead of its value at the mean of,
             say, ``log(y)``: the mean over a normal distribution with the variance of the residual and of the group
             effects that are left out. A number is the standard deviation to use instead.
@@ -97,10 +105,14 @@ def predict(
     Returns:
         Predictions, shape (n,), in the units of the response or the linear predictor; with intervals, ``.table`` with
         columns estimate, std_error, lower, upper and the index of the rows. NaN if a predictor is missing.
+        Probabilities of ordered categories are a frame with a column for each category; with intervals, ``.table`` has
+        a row for each
+        row of the data and category.
 
     Raises:
         DataError: If columns are absent or levels are unknown.
         OptionError: If an argument is wrong.
+        UnsupportedModelError: If intervals of ordered categories are asked with group effects.
         UnimixError: If expected responses of new rows are asked of a posterior that was loaded without its draws.
 
     Example:
@@ -117,6 +129,20 @@ def predict(
     chosen = included(fit, level)
     if new_levels not in NEW:
         raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
+    if isinstance(fit.family, Cumulative) and average is None and bias_adjust is False:
+        return predict_categories(
+            fit,
+            newdata,
+            kind=kind or "probability",
+            level=level,
+            chosen=chosen,
+            new_levels=new_levels,
+            interval=interval,
+            ci_level=interval_level(fit, ci_level),
+        )
+    refuse_categories(fit.family, "average= or bias_adjust=")
+    if kind in CATEGORY_KINDS and kind != "link":
+        raise OptionError(f"kind={kind!r} is for ordered categories, family='cumulative': choose 'response' or 'link'.")
     if kind not in (None, "response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if average is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
+from unimix.distributions.family import Cumulative
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
 from unimix.parallel.jobs import check_seed
 from unimix.stats.simulation import Simulator
@@ -71,7 +72,8 @@ def simulate(
             posterior, each simulation uses one draw of all parameters.
 
     Returns:
-        One simulation of all responses per row, in the units of the response; proportions for a binomial family.
+        One simulation of all responses per row, in the units of the response; proportions for a binomial family, and
+        categories of an ordered response.
 
     Raises:
         OptionError: If ``n`` is not a whole number of at least 1, or too large for the free memory, or ``effects`` is
@@ -91,7 +93,8 @@ def simulate(
     own = simulator_of(fit, effects)
     rng = np.random.default_rng(seed)
     if fit.fixed.interval != "credible":
-        return np.array([own.draw(rng) for _ in range(n)])
+        drawn = np.array([own.draw(rng) for _ in range(n)])
+        return drawn if not isinstance(fit.family, Cumulative) else np.array(fit.family.categories)[drawn.astype(int)]
     draws = coefficient_draws(fit, fit.status.n_draws or 1)
     picked = rng.integers(len(draws), size=n)
     return np.array(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.robust.clusters import Clusters
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.likelihood.glmm.gradient import scores_of_laplace
@@ -92,6 +93,7 @@ def _check(fit: FittedModel, kind: str) -> None:
         )
     if fit.fixed.std_error_kind.startswith("CR"):
         raise UnimixError("These standard errors are robust already: ask the fit itself, fit.robust(...).")
+    refuse_categories(fit.family, "robust, whose scores are those of a mean,")
     if fit.parts:
         raise UnsupportedModelError(
             f"There are no cluster-robust standard errors of a model with a part for {' and '.join(fit.parts)}."

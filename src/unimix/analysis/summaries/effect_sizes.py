@@ -17,6 +17,7 @@ from unimix.analysis.means.specs import read_specs
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import interval_level, is_sampled
@@ -111,6 +112,7 @@ def effect_sizes(
         "An effect size in residual standard deviations",
         "Divide by a standard deviation of your choice.",
     )
+    refuse_categories(fit.family, "An effect size")
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if kind not in KINDS:

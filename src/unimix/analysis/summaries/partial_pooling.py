@@ -13,6 +13,7 @@ import pandas as pd
 from unimix.analysis.prediction.draws import MOST_DRAWS, Draws, coefficient_draws, conditional_at, is_sampled
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.likelihood.lmm.weights import row_copies
@@ -185,6 +186,7 @@ def refuse_parts(fit: FittedModel) -> None:
         UnsupportedModelError: If the model has one of them.
     """
     refuse_correlated(fit, "Partial pooling")
+    refuse_categories(fit.family, "Pooling, which fits each level by itself,")
     if fit.parts:
         parts = listing(
             {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts

@@ -110,6 +110,7 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
 
 def _parts(fit: FittedModel) -> list[str]:
     heads = {"zero": "Zero inflation (logit of the probability of a structural zero)", "dispersion": "Dispersion (log)"}
+    heads["thresholds"] = f"Thresholds ({fit.model.threshold})"
     return [f"{heads[name]}: {_coefficients(part, 'CI')}." for name, part in fit.parts.items()]
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design, RandomBlock
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import moment_arrays
@@ -72,12 +73,13 @@ class Variances:
 
 
 def refuse_parts(fit: FittedModel, what: str) -> None:
-    """Refuse models with zero inflation or a dispersion formula.
+    """Refuse models with zero inflation or a dispersion formula, and ordered responses.
 
     Raises:
-        UnsupportedModelError: If the model has one of them.
+        UnsupportedModelError: If the model has one of them, or the response is ordered categories.
     """
     refuse_correlated(fit, "A share of variance")
+    refuse_categories(fit.family, what)
     if fit.parts:
         names = {"zero": "zero inflation (ziformula=)", "dispersion": "a dispersion formula (dispformula=)"}
         parts = " and ".join(names[p] for p in fit.parts)

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.distributions.cumulative import threshold_parameters
 from unimix.distributions.distribution import DISTRIBUTIONS
+from unimix.distributions.family import Cumulative
 from unimix.distributions.links import LINKS
 from unimix.likelihood.response import row_log_likelihood
 
@@ -36,6 +38,8 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
         counts = np.where(at_zero & family.is_truncated, 1.0, design.y)
         weights = weights if design.weights is None else weights * design.weights
         design = replace(design, y=counts, zero=None, weights=weights)
+    if isinstance(family, Cumulative):
+        return _climbed(design, parameters, np.zeros(design.p), rounds)
     offset = np.zeros(design.n) if design.offset is None else design.offset
     link, y = LINKS[family.link], design.y
     if family.response in ("binomial", "unit"):
@@ -55,9 +59,17 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
         return float(row_log_likelihood(design, parameters, design.x @ at + offset).value.sum())
 
     beta = max(candidates, key=value)
+    return _climbed(design, parameters, beta, rounds) if np.isfinite(value(beta)) else candidates[1]
+
+
+def _climbed(design: Design, parameters: FloatArray, beta: FloatArray, rounds: int) -> FloatArray:
+    """Coefficients after steps of Fisher scoring at fixed parameters, shape (p,)."""
+    offset = np.zeros(design.n) if design.offset is None else design.offset
+
+    def value(at: FloatArray) -> float:
+        return float(row_log_likelihood(design, parameters, design.x @ at + offset).value.sum())
+
     here = value(beta)
-    if not np.isfinite(here):
-        return candidates[1]
     for _ in range(rounds):
         rows = row_log_likelihood(design, parameters, design.x @ beta + offset)
         root = np.sqrt(np.maximum(rows.expected, 1e-12))
@@ -84,6 +96,8 @@ def moderate_dispersion(design: Design) -> FloatArray:
     least-squares residuals. A skewness has their sign.
     """
     family = design.family
+    if isinstance(family, Cumulative):
+        return _marginal_thresholds(design, family)
     parameters = np.array(DISTRIBUTIONS[family.label].start, dtype=np.float64)
     if family.response != "real" or family.name == "gaussian":
         return parameters
@@ -113,6 +127,13 @@ def moderate_parts(design: Design) -> dict[str, FloatArray]:
         level = np.log(moderate_dispersion(design)[0])
         parts["dispersion"] = _regress(design.dispersion.x, np.full(design.n, level))
     return parts
+
+
+def _marginal_thresholds(design: Design, family: Cumulative) -> FloatArray:
+    """Threshold parameters of the model without predictors: theta_j is the link of the share of responses up to j."""
+    counts = np.bincount(design.y.astype(np.int64), design.weights, len(family.categories)) + 0.5
+    shares = np.cumsum(counts)[:-1] / counts.sum()
+    return threshold_parameters(family.threshold, LINKS[family.link].forward(shares))
 
 
 def _regress(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -319,12 +319,14 @@ class JointCovariance:
             coefficients of the other parts, shape (r, r).
         lost: Directions without information, shape (m, r), for which the covariance matrix does not hold.
         of: Positions of the coefficients of ``fixed`` and of each part.
+        dispersion: Positions of the dispersion parameters.
         fault: Reason why the point is not a maximum; empty if it is.
     """
 
     covariance: FloatArray
     lost: FloatArray
     of: Mapping[str, slice]
+    dispersion: slice
     fault: str
 
     def lost_of(self, name: str) -> FloatArray:
@@ -339,6 +341,7 @@ def joint_covariance_of(optimum: LaplaceOptimum, design: Design) -> JointCovaria
     k = len(optimum.point.parameters)
     rest = design.p + k + sum(widths.values())
     cells, of, end = size - rest, {"fixed": slice(0, design.p)}, design.p + k
+    dispersion = slice(design.p, end)
     for name, width in widths.items():
         of[name] = slice(end, end + width)
         end += width
@@ -348,11 +351,13 @@ def joint_covariance_of(optimum: LaplaceOptimum, design: Design) -> JointCovaria
     first = int(kept[:cells].sum())
     if not np.isfinite(information).all():  # a step further the mean leaves the range that the link allows
         fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"
-        return JointCovariance(np.full((rest, rest), np.nan), np.empty((0, rest)), of, fault)
+        return JointCovariance(np.full((rest, rest), np.nan), np.empty((0, rest)), of, dispersion, fault)
     values, vectors = np.linalg.eigh(information)
     usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
     fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
     inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    return JointCovariance(np.asarray(inverse[first:, first:]), np.asarray(vectors[first:, ~usable].T), of, fault)
+    return JointCovariance(
+        np.asarray(inverse[first:, first:]), np.asarray(vectors[first:, ~usable].T), of, dispersion, fault
+    )

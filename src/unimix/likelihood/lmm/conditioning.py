@@ -328,6 +328,7 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         reml: Whether the log likelihood is the restricted one.
     """
     s, matrix = way_back.scale, way_back.coefficients
+    turned = {name: way_back.parts.get(name, np.eye(len(b))) for name, (b, _) in estimates.parts.items()}
     log_likelihood = estimates.log_likelihood
     if log_likelihood is not None:
         log_likelihood = float(log_likelihood - way_back.lost(reml=reml))
@@ -343,13 +344,11 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,
         parts={
-            name: (
-                _with_unit(way_back, name, way_back.parts[name] @ b),
-                way_back.parts[name] @ v @ way_back.parts[name].T,
-            )
+            name: (_with_unit(way_back, name, turned[name] @ b), turned[name] @ v @ turned[name].T)
             for name, (b, v) in estimates.parts.items()
         },
         zero_cross=None if estimates.zero_cross is None else matrix @ estimates.zero_cross @ way_back.parts["zero"].T,
+        threshold_cross=None if estimates.threshold_cross is None else matrix @ estimates.threshold_cross,
         unbounded={
             name: rows @ (matrix if name == "fixed" else way_back.parts[name]).T
             for name, rows in estimates.unbounded.items()

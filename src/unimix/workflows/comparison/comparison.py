@@ -18,8 +18,8 @@ from unimix.analysis.certificate.certify import certify
 from unimix.display import Block, Printed
 from unimix.errors import DisagreementError, OptionError
 from unimix.fitted.model import has_design, with_content
+from unimix.fitted.saved_fit import SavedFit
 from unimix.fitted.saving import load, written
-from unimix.fitted.schema import SavedFit
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes

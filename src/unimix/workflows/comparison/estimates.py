@@ -24,7 +24,7 @@ def estimates_of(fit: FitResult) -> dict[tuple[str, str], float]:
     rows |= {("dispersion", name): value for name, value in dispersion_parameters(fit).items()}
     rows |= {
         (heading, term): float(value)
-        for name, heading in (("zero", "zero inflation"), ("dispersion", "log dispersion"))
+        for name, heading in (("zero", "zero inflation"), ("dispersion", "log dispersion"), ("thresholds", "threshold"))
         if name in fit.parts
         for term, value in zip(fit.parts[name].terms, fit.parts[name].estimate, strict=True)
     }

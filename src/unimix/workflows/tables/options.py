@@ -13,6 +13,7 @@ SECTIONS = {
     "fixed": "Fixed effects",
     "zero_inflation": "Zero inflation",
     "dispersion": "Dispersion",
+    "thresholds": "Thresholds",
     "random": "Random part",
     "fit": "Fit",
 }
@@ -104,7 +105,11 @@ def checked_options(
     labels = _labels(coef_names, {**terms, **others}, faults)
     chosen = _sections(sections, faults)
     if exponentiate is True:
-        lost = [f"{f.model.formula} has the {f.model.link} link" for f in fits if f.model.link not in RATIOS]
+        lost = [
+            f"{f.model.formula} has the {f.model.link} link"
+            for f in fits
+            if f.model.link not in RATIOS or (f.model.threshold is not None and f.model.link != "logit")
+        ]
         if lost:
             faults.append(
                 f"exponentiate=True has no meaning if exp of a coefficient is not a ratio: "

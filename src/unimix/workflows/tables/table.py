@@ -24,7 +24,7 @@ from unimix.workflows.tables.options import SECTIONS, Options, checked_fits, che
 Value = float | int | str | None
 Section = Literal["fixed", "zero_inflation", "dispersion", "random", "fit"]
 PlacedCells = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
-PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion", "thresholds": "thresholds"}
 STATES = {
     "converged": "yes",
     "singular": "yes, singular",

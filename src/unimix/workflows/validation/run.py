@@ -15,6 +15,7 @@ from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.arrays import Design
+from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.estimation.arguments import FitArguments, ModelOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem, refuse_unsupported
@@ -152,6 +153,7 @@ def cross_validate(
     given = {"df_method": "normal", **arguments, **own_arguments}
     fit_arguments = FitArguments.read(cross_validate, formula, data, given, faults=faults, errors=errors)
     at = bind_columns(formula, data, fit_arguments)
+    refuse_categories(at.design.family, "Cross-validation, whose metrics compare numbers,")
     codes, levels, factor = _levels(at.design, group, split)
     used = at.used
     splits = make_splits(split, folds, used, at.design, codes, seed)
