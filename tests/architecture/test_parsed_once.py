@@ -39,6 +39,7 @@ WITHOUT_DRAWS = {
 } | {f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")}
 REFUSED = WITHOUT_DRAWS | {
     "dispersion_effects",
+    "thresholds",
     "zero_inflation",
     "to_marginaleffects",
     "bootstrap",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import contextlib
 import math
 import os
 import pickle
@@ -80,10 +81,15 @@ def traces() -> tuple[Any, ...]:
 
 
 def children() -> set[int]:
-    """Processes that this one has started."""
+    """Processes that this one has started and that have not ended."""
     import psutil
 
-    return {c.pid for c in psutil.Process().children() if "resource_tracker" not in " ".join(c.cmdline())}
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 EARLIER: set[int] = set()
@@ -98,8 +104,11 @@ def _count_workers() -> None:
 def no_strangers() -> bool:
     """No thread of a limit or of the bridge is left, and no new process, once the one that waits for work is ended."""
     end_idle()
+    deadline = time.monotonic() + 20.0  # processes that were told to end take a while on a busy machine
+    while (left := children() - EARLIER) and time.monotonic() < deadline:
+        time.sleep(0.1)
     alive = {t.name for t in threading.enumerate()}
-    return not children() - EARLIER and not {n for n in alive if n.startswith("unimix-")}
+    return not left and not {n for n in alive if n.startswith("unimix-")}
 
 
 @pytest.mark.parametrize("backend", ENGINES)

@@ -344,10 +344,12 @@ WORKING = {
     "variance_components", "with_data", "aic", "bic", "deviance", "backend", "posterior", "log_evidence",
     "log_evidence_error", "plot", "residual_part", "prior_predictive", "model_graph", "reweighted",
     "prior_sensitivity", "overdispersion", "check_zeros", "dispersion_effects", "zero_inflation",
+    "thresholds", "simulated_residuals", "johnson_neyman", "random_pca", "drop1", "heterogeneity",
 }  # fmt: skip
 REFUSED = {
     "robust": {}, "draws": {}, "posterior_predictive": {}, "loo": {}, "r2": {}, "icc": {}, "effect_sizes": {},
     "check": {}, "influence": {}, "to_html": {},
+    "level_means": {"group": "id"},
 }  # fmt: skip
 
 

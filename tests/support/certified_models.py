@@ -28,7 +28,7 @@ def data() -> pd.DataFrame:
     )
     eta = 0.7 + 0.4 * x + u[g, 0] + u[g, 1] * x + frame["o"]
     p = 1 / (1 + np.exp(-eta))
-    return frame.assign(
+    frame = frame.assign(
         y=eta + 0.7 * rng.normal(size=n),
         flat=rng.normal(size=n),
         count=rng.poisson(np.exp(eta)),
@@ -38,8 +38,17 @@ def data() -> pd.DataFrame:
         size=rng.gamma(3, np.exp(eta) / 3),
         share=np.clip(rng.beta(4 * p, 4 * (1 - p)), 1e-3, 1 - 1e-3),
     )
+    steps = np.subtract.outer(eta.to_numpy() + rng.logistic(size=n), [-0.5, 0.7, 2.0]) > 0
+    return frame.assign(
+        rating=1 + steps.sum(axis=1),
+        zeros=frame["count"] * (rng.random(n) < 1 / (1 + np.exp(-0.8 - 0.8 * x))),
+        occasion=np.tile(np.arange(n // levels), levels),
+    )
 
 
+_LEVELS = [f"g{i}" for i in range(16)]
+RELATED = pd.DataFrame(0.5 * np.eye(16) + 0.5 * np.kron(np.eye(8), np.ones((2, 2))), index=_LEVELS, columns=_LEVELS)
+"""Eight pairs of sisters: correlation 0.5."""
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "REML, offset": ("y ~ x + f + (1 + x | g)", {"offset": "o"}),
     "Kenward-Roger, weights": ("y ~ x + f + (1 + x | g)", {"weights": "w", "df_method": "kenward-roger"}),
@@ -54,6 +63,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "negative binomial": ("spread ~ x + f + (1 | g)", {"family": "negative_binomial"}),
     "gamma": ("size ~ x + f + (1 | g)", {"family": "gamma(log)"}),
     "beta": ("share ~ x + f + (1 | g)", {"family": "beta"}),
+    "correlated residuals": ("y ~ x + f", {"residual": "ar1(occasion | g)"}),
+    "known residual SD": ("y ~ x + f + (1 | g)", {"sigma": 0.7}),
+    "related levels": ("y ~ x + f + (1 + x | g)", {"relationship": {"g": RELATED}}),
+    "ratings": ("rating ~ x + f + (1 | g)", {"family": "cumulative"}),
+    "zero inflation": ("zeros ~ x + f + (1 | g)", {"family": "poisson", "ziformula": "~ x"}),
+    "dispersion": ("spread ~ x + f + (1 | g)", {"family": "negative_binomial", "dispformula": "~ x"}),
     "poisson without groups": ("count ~ x + f", {"family": "poisson"}),
     "gamma without groups": ("size ~ x + f", {"family": "gamma(log)"}),
 }

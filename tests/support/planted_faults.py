@@ -34,9 +34,9 @@ NOT_OF_THE_MODEL: dict[str, str] = {
     "rows.labels": "how the rows were called in the frame that was fitted",
 }
 """Fields that say nothing about the model or the data, with the reason. Every other field must have a check."""
-NOT_CERTIFIED = ("parts.", "rows.zero_probability", "criteria.evidence")
-"""Beginnings of fields that no certificate vouches for: those of models without a criterion of unimix, which are never
-certified, and the evidence, whose weights no result keeps.
+NOT_CERTIFIED = ("criteria.evidence", "parts.df", "parts.p_direction", "parts.unbounded")
+"""Beginnings of fields that no certificate vouches for: the evidence, whose weights no result keeps, and fields that the
+parts beside the mean leave empty.
 """
 
 
@@ -68,6 +68,7 @@ SPECIAL: dict[str, Callable[[Any], Any]] = {
     "status.state": lambda v: "singular" if v == "converged" else "converged",
     "criteria.criterion": lambda v: {"REML": "ML", "ML": "REML", "Laplace": "AGQ(9)"}.get(v, "Laplace"),
     "model.method": lambda v: {"REML": "ML", "ML": "REML"}.get(v, "REML"),
+    "residual_part.structure": lambda v: "cs" if v != "cs" else "ar1",
     "model.family": lambda v: "poisson" if v != "poisson" else "gaussian",
     "model.link": lambda v: "log" if v != "log" else "identity",
 }
@@ -115,6 +116,8 @@ def faulty(value: Any, name: str) -> Any:
 
 def parts_of(value: Any) -> list[Any]:
     """The parts in a field that is a part, a tuple or a dictionary of parts."""
+    if value is None:
+        return []
     return list(value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value])
 
 
@@ -162,6 +165,9 @@ ENGINES_FAULTS: dict[str, Callable[[Estimates], dict[str, Any]]] = {
     "log-likelihood": lambda e: {} if e.log_likelihood is None else {"log_likelihood": 1.05 * e.log_likelihood},
     "degrees of freedom": lambda e: {} if e.df is None else {"df": 1.05 * e.df},
     "unbounded": lambda e: {"unbounded": {"fixed": np.eye(len(e.beta))[-1:]}},
+    "residual": lambda e: {} if e.residual is None else {"residual": 1.05 * e.residual},
+    "parts": lambda e: {"parts": {n: (b if n == "thresholds" else 1.05 * b, v) for n, (b, v) in e.parts.items()}},
+    "variances of the parts": lambda e: {"parts": {n: (b, 1.05 * v) for n, (b, v) in e.parts.items()}},
     "interval": lambda e: {} if e.interval is None else {"interval": 1.05 * e.interval},
 }
 """Faults in an engine's own numbers, from which all tables follow."""
@@ -171,8 +177,9 @@ def as_from_engine(fit: FittedModel, name: str) -> FittedModel | None:
     """The result of an engine with a fault in its own numbers; None if the fault changes nothing."""
     design = fit.design()
     own = estimates_of(design, vars(fit))
-    made = assembled(
-        design, replace(own, **ENGINES_FAULTS[name](own)), method=fit.model.method, ci_level=fit.fixed.level
-    )
-    other = replace(fit, **made)
-    return None if other == fit else other
+
+    def result(estimates: Estimates) -> FittedModel:
+        return replace(fit, **assembled(design, estimates, method=fit.model.method, ci_level=fit.fixed.level))
+
+    other = result(replace(own, **ENGINES_FAULTS[name](own)))
+    return None if other == result(own) else other

@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.estimates import Estimates
-from unimix.distributions.family import Cumulative
-from unimix.distributions.parameter_scales import slopes
 from unimix.errors import FitError, listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import JointCovariance, joint_covariance_of
+from unimix.likelihood.glmm.optimise import joint_covariance_of, thresholds_of
 from unimix.likelihood.glmm.row_model import RowModel
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular, restore
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
@@ -22,7 +20,6 @@ from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 if TYPE_CHECKING:
     from unimix.backends.base import FitRequest, Problem
     from unimix.design.arrays import Design
-    from unimix.likelihood.glmm.optimise import LaplaceOptimum
 
 FloatArray = npt.NDArray[np.float64]
 PEAKS = (
@@ -93,7 +90,14 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         if not np.isfinite(beta_cov).all():
             raise FitError(f"pls found no maximum: {fault}.")
     parts = {n: (own, joint.covariance[joint.of[n], joint.of[n]]) for n, own in point.parts.items()}
-    thresholds = _thresholds(optimum, design, joint)
+    thresholds = thresholds_of(optimum, design, joint)
+    if thresholds is not None and not (np.isfinite(thresholds[1]).all() and np.diag(thresholds[1]).min() >= 0):
+        raise FitError(
+            f"pls found no maximum{f': {fault}' if fault else ''}. "
+            "The data do not determine the thresholds: "
+            "predictors may separate the categories, or a category may be too rare. "
+            "Leave predictors out, or merge categories."
+        )
     finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(optimum.gain)
@@ -119,31 +123,3 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         native=optimum,
     )
     return restore(estimates, criterion.way_back, reml=False)
-
-
-def _thresholds(
-    optimum: LaplaceOptimum, design: Design, joint: JointCovariance
-) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """Thresholds J p of an ordered response, their covariance, and that of the fixed effects with them; or None.
-
-    The covariance of the parameters holds on their free scales x; with p = p(x) the delta method gives
-    Cov(p) = p'(x) Cov(x) p'(x).
-
-    Raises:
-        FitError: If the likelihood has no curvature that determines the thresholds.
-    """
-    family = design.family
-    if not isinstance(family, Cumulative):
-        return None
-    at, fixed = joint.dispersion, joint.of["fixed"]
-    turn = family.matrix * slopes(family, optimum.point.parameters)  # J p'(x)
-    covariance = turn @ joint.covariance[at, at] @ turn.T
-    lost = np.linalg.norm(joint.lost[:, at]) > 1e-3
-    if lost or not np.isfinite(covariance).all() or np.diag(covariance).min() < 0:
-        raise FitError(
-            f"pls found no maximum{f': {joint.fault}' if joint.fault else ''}. "
-            "The data do not determine the thresholds: "
-            "predictors may separate the categories, or a category may be too rare. "
-            "Leave predictors out, or merge categories."
-        )
-    return family.matrix @ optimum.point.parameters, covariance, joint.covariance[fixed, at] @ turn.T

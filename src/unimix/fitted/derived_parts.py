@@ -96,7 +96,13 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         log_likelihood=None if bayesian else criteria.log_likelihood,
         converged=status.state in ("converged", "singular"),
         parameters={} if design.is_linear else parameters,
-        parts={name: (p.estimate, p.covariance) for name, p in parts["parts"].items()},
+        parts={
+            # thresholds follow from the parameters
+            name: (design.family.matrix @ list(parameters.values()), p.covariance)
+            if isinstance(design.family, Cumulative) and name == "thresholds"
+            else (p.estimate, p.covariance)
+            for name, p in parts["parts"].items()
+        },
         criterion=criteria.criterion if _refines(criteria.criterion, method) else "",
         std_error=fixed.std_error if fixed.std_error_kind == "Kenward-Roger" else None,
         std_error_kind=fixed.std_error_kind,
@@ -300,7 +306,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         df_residual=int(n) - (k if design.has_covariances else design.p),
         parameters=parameters,
         pearson_dispersion=np.nan
-        if family.is_linear or family.response == "ordered" or len(parameters) < len(family.parameters)
+        if family.is_linear or family.response == "ordered" or not set(family.parameters) <= parameters.keys()
         else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
         evidence=estimates.evidence,
     )

@@ -57,7 +57,7 @@ class FittedModel:
         rows: Observed and fitted values per row.
         provenance: Source of each quantity that the engine did not compute itself, and the reason.
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
-        parts: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale) and ``thresholds`` (ordered responses).
+        parts: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale), ``thresholds`` (ordered responses).
         residual_part: Covariance of the residuals, where they are correlated or have several variances; else None.
     """
 

@@ -23,6 +23,7 @@ from unimix.likelihood.glmm.optimise import (
     Point,
     covariance_of,
     joint_covariance_of,
+    thresholds_of,
 )
 from unimix.likelihood.glmm.row_model import RowModel
 from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
@@ -70,9 +71,9 @@ class GeneralisedGround:
         values = np.array([fit.criteria.parameters.get(name, np.nan) for name in names])
         if names and not inside(self.design.family, values):
             return None
-        if set(fit.parts) != set(self.design.parts):
+        parts = {name: np.asarray(part.estimate) for name, part in fit.parts.items() if name != "thresholds"}
+        if set(parts) != set(self.design.parts):
             return None
-        parts = {name: np.asarray(part.estimate) for name, part in fit.parts.items()}
         return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values, parts)
 
     def certify(self, fit: FittedModel) -> Certificate:
@@ -108,7 +109,7 @@ class GeneralisedGround:
         if fit.random:
             checks.append(self._effects(fit, at))
         checks += self._inference(fit, at, at_best)
-        checks += self._parts(fit, joint)
+        checks += self._parts(fit, best, joint)
         gap = self._gap(value, best, at, criterion)
         return verdicts.conclude(
             fit,
@@ -157,15 +158,24 @@ class GeneralisedGround:
             dfs["residual"] = np.full(self.design.p, df_residual)
         return [messages.standard_errors(fit, kinds, ROUGH), messages.degrees(fit, dfs)]
 
-    def _parts(self, fit: FittedModel, joint: JointCovariance) -> list[Check]:
-        """Checks of the covariance matrices of the coefficients of the zero inflation and of the dispersion."""
-        checks = []
-        for name, part in fit.parts.items():
-            if part.unbounded.size or len(joint.lost_of(name)):
+    def _parts(self, fit: FittedModel, best: LaplaceOptimum, joint: JointCovariance) -> list[Check]:
+        """Checks of the covariance matrices of the other parts' coefficients, and of thresholds."""
+        fixed, checks = joint.of["fixed"], []
+        exact = {}
+        for name, turn in self.way_back.parts.items():
+            if name in joint.of and not len(joint.lost_of(name)):
+                own = joint.of[name]
+                exact[name] = turn @ joint.covariance[own, own] @ turn.T, joint.covariance[fixed, own] @ turn.T
+        thresholds = thresholds_of(best, self.conditioned, joint)
+        if thresholds is not None:
+            exact["thresholds"] = thresholds[1:]
+        for name, (covariance, cross) in exact.items():
+            if name not in fit.parts or fit.parts[name].unbounded.size:
                 continue  # an estimate that tends to infinity has no standard error to compare
-            turn, own = self.way_back.parts[name], joint.of[name]
-            covariance = turn @ joint.covariance[own, own] @ turn.T
-            checks.append(messages.standard_errors_of_part(fit, name, covariance, ROUGH))
+            beside = None
+            if not len(joint.lost_of("fixed")):
+                beside = self._cov(joint.covariance[fixed, fixed]), self.way_back.inverse @ cross
+            checks.append(messages.standard_errors_of_part(fit, name, covariance, beside, ROUGH))
         return checks
 
     def _expected(self, at: Point) -> Curvature:

@@ -192,20 +192,37 @@ def group_effects(worst: float, spread: float) -> Check:
     return Check(name="group effects", passed=passed, said=message, numbers=numbers)
 
 
-PART_NAMES = {"zero": "zero inflation", "dispersion": "dispersion"}
+PART_NAMES = {"zero": "zero inflation", "dispersion": "dispersion", "thresholds": "thresholds"}
 """Names of the parts of a model other than the mean, in words."""
 
 
-def standard_errors_of_part(fit: FittedModel, name: str, covariance: FloatArray, tolerance: float) -> Check:
-    """Check the covariance matrix of the coefficients of a part other than the mean.
+def standard_errors_of_part(
+    fit: FittedModel,
+    name: str,
+    covariance: FloatArray,
+    beside: tuple[FloatArray, FloatArray] | None,
+    tolerance: float,
+) -> Check:
+    """Check the covariance matrix of the coefficients of a part other than the mean, jointly with the fixed effects.
 
     Args:
         fit: The result.
-        name: Name of the part, ``zero`` or ``dispersion``.
+        name: Name of the part: ``zero``, ``dispersion`` or ``thresholds``.
         covariance: Their covariance matrix from the observed information of all parameters, shape (k, k).
+        beside: Covariance matrix of the fixed effects, shape (p, p), and that of the fixed effects with the part, shape
+            (p, k); None where the fixed effects have no finite one.
         tolerance: Largest relative difference of the standard error of any contrast.
     """
-    off = worst_contrast(np.asarray(fit.parts[name].covariance), covariance)
+    part = fit.parts[name]
+    claimed, cross = np.asarray(part.covariance), np.asarray(part.cross_covariance)
+    off = worst_contrast(claimed, covariance)
+    if beside is not None and cross.size:
+        fixed, exact_cross = beside
+        claimed = np.block([[np.asarray(fit.fixed.covariance), cross], [cross.T, claimed]])
+        off = max(off, worst_contrast(claimed, np.block([[fixed, exact_cross], [exact_cross.T, covariance]])))
+        # a correlation that is small hardly moves a contrast: its own error counts ten times
+        sds = np.sqrt(np.outer(np.diag(fixed), np.diag(covariance)))
+        off = max(off, 10 * float((np.abs(cross - exact_cross) / sds).max()))
     passed = off <= tolerance
     said = f"observed information, within {off:.1e}" if passed else f"a contrast is {percent(off)} from ours"
     title = f"standard errors of the {PART_NAMES[name]}"

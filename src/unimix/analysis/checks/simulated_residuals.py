@@ -11,7 +11,7 @@ import pandas as pd
 
 from unimix.analysis.checks.row_values import numbers, row_values
 from unimix.analysis.prediction.draws import coefficient_draws
-from unimix.analysis.prediction.simulate import simulate, simulator_of
+from unimix.analysis.prediction.simulate import draw_responses, simulator_of
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean
@@ -57,7 +57,7 @@ class SimulatedResiduals(TableResult):
     Attributes:
         residuals: Quantile residual of each row, shape (n,): its place among the simulated responses, uniform on (0, 1)
             if the model is right.
-        fitted: Mean of the simulated responses of each row, shape (n,).
+        fitted: Mean of the simulated responses of each row, shape (n,); of the positions of ordered categories.
         effects: Treatment of the group effects: new, drawn or kept.
     """
 
@@ -279,9 +279,7 @@ def simulated_residuals(
     if told := [f for f in faults if f]:
         raise OptionError("\n".join(told))
     design = fit.design()
-    drawn = (
-        _given_one_draw(fit, int(n), seed) if effects == "drawn" else simulate(fit, int(n), seed=seed, effects=effects)
-    )
+    drawn = _given_one_draw(fit, int(n), seed) if effects == "drawn" else draw_responses(fit, int(n), seed, effects)
     if not np.isfinite(drawn).all():
         raise UnsupportedModelError(
             "Some simulated responses are not defined, because linear predictors lie outside the range of the link "

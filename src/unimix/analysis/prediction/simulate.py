@@ -90,11 +90,16 @@ def simulate(
     fault = count_fault("n", n, 1, "responses") or memory_fault("n", n, fit.model.n_obs, "simulated responses")
     if fault:
         raise OptionError(fault)
+    drawn = draw_responses(fit, n, seed, effects)
+    return drawn if not isinstance(fit.family, Cumulative) else np.array(fit.family.categories)[drawn.astype(int)]
+
+
+def draw_responses(fit: FittedModel, n: int, seed: int | None, effects: str) -> FloatArray:
+    """Responses as numbers, shape (n, n_obs): those of :func:`simulate`, and positions of ordered categories."""
     own = simulator_of(fit, effects)
     rng = np.random.default_rng(seed)
     if fit.fixed.interval != "credible":
-        drawn = np.array([own.draw(rng) for _ in range(n)])
-        return drawn if not isinstance(fit.family, Cumulative) else np.array(fit.family.categories)[drawn.astype(int)]
+        return np.array([own.draw(rng) for _ in range(n)])
     draws = coefficient_draws(fit, fit.status.n_draws or 1)
     picked = rng.integers(len(draws), size=n)
     return np.array(
@@ -111,4 +116,4 @@ def simulate(
     )
 
 
-__all__ = ["simulate", "simulator_of"]
+__all__ = ["draw_responses", "simulate", "simulator_of"]

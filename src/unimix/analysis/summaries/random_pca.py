@@ -77,6 +77,8 @@ def random_pca(fit: FittedModel) -> RandomPca:
     """
     if not fit.random:
         raise DataError(f"{fit.model.reading} has no random effects.")
+    # with several residual variances there is no one unit, and standard deviations are those of the effects
+    unit = fit.sigma if np.isfinite(fit.sigma) else 1.0
     rows, rotations, notes = {}, {}, []
     for group in dict.fromkeys(b.group for b in fit.random):
         blocks = [b for b in fit.random if b.group == group]
@@ -87,7 +89,7 @@ def random_pca(fit: FittedModel) -> RandomPca:
             stop = start + len(block.terms)
             whole[start:stop, start:stop] = block.covariance
             start = stop
-        sd, directions = principal_components(whole / fit.sigma**2)
+        sd, directions = principal_components(whole / unit**2)
         total = float((sd**2).sum())
         share = sd**2 / total if total > 0 else np.full(len(sd), np.nan)
         for k, values in enumerate(zip(sd, share, np.cumsum(share), strict=True), 1):

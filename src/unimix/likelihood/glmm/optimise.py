@@ -16,8 +16,8 @@ import numpy.typing as npt
 import scipy
 
 from unimix.design.arrays import Design
-from unimix.distributions.family import Family
-from unimix.distributions.parameter_scales import from_free, to_free
+from unimix.distributions.family import Cumulative, Family
+from unimix.distributions.parameter_scales import from_free, slopes, to_free
 from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion, moderate_parts
 from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
@@ -361,3 +361,26 @@ def joint_covariance_of(optimum: LaplaceOptimum, design: Design) -> JointCovaria
     return JointCovariance(
         np.asarray(inverse[first:, first:]), np.asarray(vectors[first:, ~usable].T), of, dispersion, fault
     )
+
+
+def thresholds_of(
+    optimum: LaplaceOptimum, design: Design, joint: JointCovariance
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Thresholds J p of an ordered response, their covariance, and that of the fixed effects with them.
+
+    The covariance of the parameters holds on their free scales x; with p = p(x) the delta method gives
+    Cov(p) = p'(x) Cov(x) p'(x).
+
+    Returns:
+        Thresholds, shape (K - 1,), and covariances, shapes (K - 1, K - 1) and (p, K - 1), which are NaN where the data
+        do not determine them; None for another response.
+    """
+    family = design.family
+    if not isinstance(family, Cumulative):
+        return None
+    at, fixed = joint.dispersion, joint.of["fixed"]
+    turn = family.matrix * slopes(family, optimum.point.parameters)  # J p'(x)
+    covariance, cross = turn @ joint.covariance[at, at] @ turn.T, joint.covariance[fixed, at] @ turn.T
+    if np.linalg.norm(joint.lost[:, at]) > 1e-3:
+        covariance, cross = np.full_like(covariance, np.nan), np.full_like(cross, np.nan)
+    return family.matrix @ optimum.point.parameters, covariance, cross
