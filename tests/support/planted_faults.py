@@ -35,8 +35,8 @@ NOT_OF_THE_MODEL: dict[str, str] = {
 }
 """Fields that say nothing about the model or the data, with the reason. Every other field must have a check."""
 NOT_CERTIFIED = ("criteria.evidence", "parts.df", "parts.p_direction", "parts.unbounded")
-"""Beginnings of fields that no certificate vouches for: the evidence, whose weights no result keeps, and fields that the
-parts beside the mean leave empty.
+"""Beginnings of fields that no certificate vouches for: the evidence, whose weights no result keeps, and fields
+that the parts beside the mean leave empty.
 """
 
 
