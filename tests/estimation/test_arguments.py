@@ -20,8 +20,8 @@ from unimix.testing import simulate_slopes
 DATA = simulate_slopes(n_groups=10)
 FORMULA = "y ~ x + (1 | g)"
 MODEL = [
-    "family", "method", "weights", "offset", "contrasts", "ziformula", "dispformula", "residual", "df_method",
-    "missing", "priors", "time_limit", "memory_limit",
+    "family", "method", "weights", "offset", "contrasts", "ziformula", "dispformula", "residual", "sigma",
+    "relationship", "df_method", "missing", "priors", "time_limit", "memory_limit",
 ]  # fmt: skip
 SHARED = [*MODEL, "ci_level", "seed", "progress"]
 EVERY = [*SHARED, "options", "restart"]

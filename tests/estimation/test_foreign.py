@@ -223,6 +223,7 @@ def test_completion_lists_what_is_of_use(fit: um.FitResult) -> None:
     assert {"fixed_effects", "predict", "formula", "model", "rows", "to_json", "n_obs"} <= set(names)
     assert not {"model_fields", "dict", "parse_raw", "model_dump", "copy", "construct"} & set(names)
     refused = {"posterior", "log_evidence", "log_evidence_error", "zero_inflation", "dispersion_effects"}
+    refused.add("thresholds")
     assert all(hasattr(fit, n) for n in names if n not in refused)
 
 

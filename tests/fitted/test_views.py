@@ -76,6 +76,8 @@ EXAMPLES: dict[str, list[Make]] = {
     "EffectSizes": [lambda f, c: f.effect_sizes(), lambda f, c: f.effect_sizes("partial")],
     "Explanation": [lambda f, c: um.explain(FORMULA, data())],
     "FitResult": [lambda f, c: f, lambda f, c: c],
+    "Heterogeneity": [lambda f, c: um.fit(SMALLER, data(), sigma=1.0).heterogeneity()],
+    "ImputedFit": [lambda f, c: um.fit_imputed(SMALLER, [data(), data().assign(y=lambda d: d["y"] ** 2)])],
     "Influence": [lambda f, c: f.influence(), lambda f, c: f.influence(G)],
     "Intervals": [lambda f, c: f.confint()],
     "IntraclassCorrelation": [lambda f, c: f.icc()],
@@ -166,7 +168,7 @@ class Page(HTMLParser):
 
 
 def test_there_is_an_example_of_every_class_that_prints_itself(found: dict[str, list[str]]) -> None:
-    assert set(found["shown"]) - {"Printed"} == set(EXAMPLES)
+    assert set(found["shown"]) - {"Printed", "PooledEstimates"} == set(EXAMPLES)
 
 
 def test_one_class_makes_text_and_html_of_all(found: dict[str, list[str]]) -> None:
