@@ -64,5 +64,5 @@ dist: ## build sdist and wheel, try them out in an empty environment, put them i
 	@$(PYTHON) -B scripts/dist.py
 
 clean: ## remove the environment, caches and built files
-	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .cache site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
