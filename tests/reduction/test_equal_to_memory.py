@@ -16,6 +16,10 @@ import unimix as um
 
 SAME = 1e-10
 """Part of a standard error: both fits take the same Newton steps, and rounding is all that differs."""
+OF_VARIANCES = 1e-8
+"""The criterion is flat in a variance that is nearly zero (model "sums"): rounding of 1e-16 moves it by its square root,
+and estimates by a tenth of it in standard errors (6e-10 with NumPy 2.5).
+"""
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "intercept": ("y ~ x + f + (1 | g)", {}),
     "slope with weights": ("y ~ x * f + (x | g)", {"weights": "w"}),
@@ -88,7 +92,8 @@ def both(request: pytest.FixtureRequest, folder: Path) -> tuple[um.FitResult, um
 
 def test_every_number_is_the_same(both: tuple[um.FitResult, um.FitResult]) -> None:
     rows, reduced = both
-    assert apart(rows, reduced) < SAME
+    assert (np.abs(rows.fixed.estimate - reduced.fixed.estimate) / rows.fixed.std_error).max() < 0.1 * OF_VARIANCES
+    assert apart(rows, reduced) < OF_VARIANCES
     assert rows.fixed.terms == reduced.fixed.terms
     assert rows.model.aliased == reduced.model.aliased
     assert (rows.n_obs, rows.model.n_dropped, rows.model.missing) == (
@@ -112,10 +117,10 @@ def test_what_follows_from_the_fit_is_the_same(both: tuple[um.FitResult, um.FitR
         np.testing.assert_allclose(reduced.anova().table, rows.anova().table, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(reduced.confint().table, rows.confint().table, rtol=1e-8)
     if rows.random:
-        np.testing.assert_allclose(reduced.r2().table["value"], rows.r2().table["value"], rtol=1e-10)
-        np.testing.assert_allclose(reduced.icc().table, rows.icc().table, rtol=1e-10)
+        np.testing.assert_allclose(reduced.r2().table["value"], rows.r2().table["value"], rtol=OF_VARIANCES)
+        np.testing.assert_allclose(reduced.icc().table, rows.icc().table, rtol=OF_VARIANCES)
     new = DATA.dropna().iloc[:20]
-    np.testing.assert_allclose(reduced.predict(new), rows.predict(new), rtol=1e-10)
+    np.testing.assert_allclose(reduced.predict(new), rows.predict(new), rtol=OF_VARIANCES)
     for interval in ("confidence", "prediction"):
         mine, theirs = (fit.predict(new, interval=interval).table for fit in (reduced, rows))
         np.testing.assert_allclose(mine, theirs, rtol=1e-7)
