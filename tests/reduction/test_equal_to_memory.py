@@ -17,8 +17,8 @@ import unimix as um
 SAME = 1e-10
 """Part of a standard error: both fits take the same Newton steps, and rounding is all that differs."""
 OF_VARIANCES = 1e-8
-"""The criterion is flat in a variance that is nearly zero (model "sums"): rounding of 1e-16 moves it by its square root,
-and estimates by a tenth of it in standard errors (6e-10 with NumPy 2.5).
+"""The criterion is flat in a variance that is nearly zero (model "sums"): rounding of 1e-16 moves it by its square
+root, and estimates by a tenth of it in standard errors (6e-10 with NumPy 2.5).
 """
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "intercept": ("y ~ x + f + (1 | g)", {}),
