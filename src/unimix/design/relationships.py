@@ -6,6 +6,7 @@ are b = (R x I) u, where the u of different levels are independent and Cov(u_l) 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,7 +63,7 @@ class Relationship:
             raise DataError(f"{where} is a matrix of shape {matrix.shape} with {count} labels: give one label per row.")
         if not np.isfinite(matrix).all():
             raise DataError(f"{where} has values that are missing or infinite.")
-        doubled = [str(k) for k, n in _counts(self.labels).items() if n > 1]
+        doubled = [str(k) for k, n in Counter(self.labels).items() if n > 1]
         if doubled:
             raise DataError(f"{where} has labels that occur more than once: {listing(doubled)}.")
         off = np.abs(matrix - matrix.T)
@@ -93,13 +94,6 @@ class Relationship:
             )
         rows = [place[level] for level in levels]
         return np.ascontiguousarray(matrix[np.ix_(rows, rows)])
-
-
-def _counts(labels: Sequence[Hashable]) -> dict[Hashable, int]:
-    counts: dict[Hashable, int] = {}
-    for label in labels:
-        counts[label] = counts.get(label, 0) + 1
-    return counts
 
 
 def inverse(matrix: Any, labels: Sequence[Hashable] | None = None) -> Relationship:

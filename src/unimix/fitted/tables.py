@@ -19,7 +19,7 @@ from unimix.fitted.schema import (
     ResidualPartResult,
     Status,
 )
-from unimix.stats.inference import wald_interval
+from unimix.stats.inference import wald_interval, wald_test
 
 FloatArray = npt.NDArray[np.float64]
 Random = Sequence[RandomPartResult]
@@ -127,6 +127,25 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
         t: base.get(t, 0.0) + (table[t].to_numpy() if t in table.columns else np.zeros(len(table))) for t in terms
     }
     return pd.DataFrame(columns, index=table.index)
+
+
+def wald_table(
+    estimate: FloatArray, std_error: FloatArray, df: FloatArray, level: float, index: pd.Index[Any] | None = None
+) -> pd.DataFrame:
+    """Columns estimate, std_error, df, statistic, p_value, lower, upper of t tests, or z tests if df are infinite.
+
+    Args:
+        estimate: Estimates, shape (m,).
+        std_error: Standard errors, shape (m,).
+        df: Degrees of freedom, shape (m,).
+        level: Probability of the intervals.
+        index: Index of the rows; None numbers them.
+    """
+    freedom = None if np.isinf(df).all() else df
+    statistic, p_value = wald_test(estimate, std_error, freedom)
+    lower, upper = wald_interval(estimate, std_error, freedom, level)
+    columns = {"estimate": estimate, "std_error": std_error, "df": df, "statistic": statistic, "p_value": p_value}
+    return pd.DataFrame({**columns, "lower": lower, "upper": upper}, index=index)
 
 
 def check_ratios(model: ModelInfo) -> None:

@@ -23,7 +23,7 @@ class Refitter(Protocol[Fitted_co]):
         """The same engine and options with other priors."""
 
     def for_one_fit(self) -> Refitter[Fitted_co]:
-        """The same engine and options for a single fit, with the further starts that many refits leave out."""
+        """Return a refitter for a single fit, which also tries the further starts that are left out of many refits."""
 
     def batch_size(self, design: Design) -> int:
         """Number of responses of a design that are best prepared together."""

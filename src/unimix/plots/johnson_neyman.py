@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLUE, GREY, MARKERS, PALETTE, own_axes, plain, plain_names, title_of
+from unimix.plots.style import BLUE, GREY, MARKERS, PALETTE, finished, own_axes, plain_names
 
 
 @plain_names
@@ -47,12 +47,7 @@ def draw_regions(
     ax.plot(curve[by], curve["estimate"], color=BLUE)
     for value in boundaries:
         ax.axvline(value, color=GREY, linestyle="--", linewidth=1)
-    ax.set_xlabel(by)
-    ax.set_ylabel(f"slope of {x}")
-    ax.legend(frameon=False, fontsize=9)
-    title_of(ax, title)
-    plain(ax)
-    return ax
+    return finished(ax, by, f"slope of {x}", title)
 
 
 @plain_names
@@ -74,12 +69,7 @@ def draw_lines(lines: pd.DataFrame, x: str, by: str, *, title: str = "", ax: Any
         colour, marker = PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]
         ax.fill_between(own[x], own["lower"], own["upper"], color=colour, alpha=0.18, linewidth=0)
         ax.plot(own[x], own["estimate"], color=colour, marker=marker, markevery=10, label=f"{by} = {value:.4g}")
-    ax.set_xlabel(x)
-    ax.set_ylabel("expected response")
-    ax.legend(frameon=False, fontsize=9)
-    title_of(ax, title)
-    plain(ax)
-    return ax
+    return finished(ax, x, "expected response", title)
 
 
 __all__ = ["draw_lines", "draw_regions"]

@@ -13,6 +13,7 @@ from unimix.plots.style import (
     GREEN,
     GREY,
     ORANGE,
+    finished,
     headline,
     own_axes,
     panels,
@@ -98,12 +99,7 @@ def _arrows(data: pd.DataFrame, terms: list[str], ax: Any, title: str) -> Any:
     if len(data) <= 30:
         for label, at in zip(data.index, partial, strict=True):
             ax.annotate(str(label), at, (5, 4), textcoords="offset points", fontsize=8, color=GREY)
-    ax.set_xlabel(terms[0])
-    ax.set_ylabel(terms[1])
-    ax.legend(frameon=False, fontsize=9)
-    title_of(ax, title)
-    plain(ax)
-    return ax
+    return finished(ax, terms[0], terms[1], title)
 
 
 def _dumbbells(data: pd.DataFrame, term: str, ax: Any, title: str) -> Any:

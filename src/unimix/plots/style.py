@@ -92,6 +92,16 @@ def title_of(ax: Any, text: str) -> None:
     ax.set_title(textwrap.fill(text, max(24, int(width * 11))), fontsize=11, loc="left")
 
 
+def finished(ax: Any, x: str, y: str, title: str) -> Any:
+    """The Axes with labels, a legend of what was drawn, a title and a plain frame."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.legend(frameon=False, fontsize=9)
+    title_of(ax, title)
+    plain(ax)
+    return ax
+
+
 def places(x: Any, categories: Any) -> Any:
     """Positions of values on an axis: numbers as they are, categories by their order."""
     if categories is None:

@@ -18,11 +18,12 @@ from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
 from unimix.fitted.describe import df_words, is_robust
 from unimix.fitted.sampled import fixed_draws
+from unimix.fitted.tables import wald_table
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.cluster_robust import Sandwich
 from unimix.stats.delta import delta_error, normal_draws
 from unimix.stats.direction import direction
-from unimix.stats.inference import is_unbounded, tail_probability, wald_interval, wald_test
+from unimix.stats.inference import is_unbounded, tail_probability
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -80,21 +81,7 @@ class Functions:
             lower, upper = np.quantile(self.draws, [tail, 1 - tail], axis=0)
             columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": lower, "upper": upper}
             return pd.DataFrame(columns, index=index)
-        df = None if np.isinf(self.df).all() else self.df
-        statistic, p_value = wald_test(self.estimate, self.std_error, df)
-        lower, upper = wald_interval(self.estimate, self.std_error, df, level)
-        return pd.DataFrame(
-            {
-                "estimate": self.estimate,
-                "std_error": self.std_error,
-                "df": self.df,
-                "statistic": statistic,
-                "p_value": p_value,
-                "lower": lower,
-                "upper": upper,
-            },
-            index=index,
-        )
+        return wald_table(self.estimate, self.std_error, self.df, level, index)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
 from unimix.fitted.formatting import p_phrase, text_table
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
+from unimix.fitted.tables import wald_table
 from unimix.stats.heterogeneity import CochranQ, cochran_q, projection, q_profile, variance_errors
-from unimix.stats.inference import checked_level, wald_interval, wald_test
+from unimix.stats.inference import checked_level, wald_interval
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -211,12 +212,7 @@ def _is_reml(fit: FittedModel) -> bool:
 
 def _fixed(fit: FittedModel, std_error: FloatArray, df: FloatArray, level: float) -> pd.DataFrame:
     """Fixed effects with t tests of given degrees of freedom, shape (p,); z tests if these are infinite."""
-    estimate, freedom = np.asarray(fit.fixed.estimate), None if np.isinf(df).all() else df
-    statistic, p_value = wald_test(estimate, std_error, freedom)
-    lower, upper = wald_interval(estimate, std_error, freedom, level)
-    columns = {"estimate": estimate, "std_error": std_error, "df": df, "statistic": statistic}
-    columns |= {"p_value": p_value, "lower": lower, "upper": upper}
-    return pd.DataFrame(columns, index=pd.Index(fit.fixed.terms, name="term"))
+    return wald_table(np.asarray(fit.fixed.estimate), std_error, df, level, pd.Index(fit.fixed.terms, name="term"))
 
 
 def _components(fit: FittedModel, variances: FloatArray, q: CochranQ, errors: FloatArray) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from unimix.errors import OptionError
 from unimix.fitted import tables
 from unimix.fitted.formatting import number, text_table
 from unimix.result import FitResult
-from unimix.stats.inference import checked_level, wald_interval, wald_test
+from unimix.stats.inference import checked_level, wald_interval
 from unimix.stats.rubin import Pooled, pool
 from unimix.workflows.imputation.components import intervals_of_scales, pooled_random, pooled_sigma
 from unimix.workflows.imputation.inference import PooledInference, pooled_inference, stacked
@@ -112,19 +112,8 @@ class PooledEstimates(Printed):
     def fixed_effects(self) -> pd.DataFrame:
         """Pooled fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
         found = self._fixed
-        df = None if np.isinf(found.df).all() else found.df
-        statistic, p_value = wald_test(found.estimate, found.std_error, df)
-        lower, upper = wald_interval(found.estimate, found.std_error, df, self.ci_level)
-        columns = {
-            "estimate": found.estimate,
-            "std_error": found.std_error,
-            "df": found.df,
-            "statistic": statistic,
-            "p_value": p_value,
-            "lower": lower,
-            "upper": upper,
-        }
-        return pd.DataFrame(columns, index=pd.Index(self.fits[0].fixed.terms, name="term"))
+        index = pd.Index(self.fits[0].fixed.terms, name="term")
+        return tables.wald_table(found.estimate, found.std_error, found.df, self.ci_level, index)
 
     @property
     def missing_information(self) -> pd.DataFrame:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from unimix.errors import OptionError
 from unimix.fitted.table_result import TableResult
+from unimix.fitted.tables import wald_table
 from unimix.result import FitResult
-from unimix.stats.inference import wald_interval, wald_test
 from unimix.stats.rubin import pool
 
 
@@ -33,18 +33,8 @@ def pool_statistics(fits: Sequence[FitResult], statistic: Callable[[FitResult], 
     errors = np.array([one["std_error"].to_numpy(dtype=np.float64) for one in each])
     df = np.array([one["df"].to_numpy(dtype=np.float64) if "df" in one else np.full(len(one), np.inf) for one in each])
     found = pool(estimates, errors**2, df)
-    statistics, p_value = wald_test(found.estimate, found.std_error, found.df)
-    lower, upper = wald_interval(found.estimate, found.std_error, found.df, ci_level)
-    table = first[labels].assign(
-        estimate=found.estimate,
-        std_error=found.std_error,
-        df=found.df,
-        statistic=statistics,
-        p_value=p_value,
-        lower=lower,
-        upper=upper,
-        fmi=found.fmi,
-    )
+    tests = wald_table(found.estimate, found.std_error, found.df, ci_level, first.index)
+    table = pd.concat([first[labels], tests.assign(fmi=found.fmi)], axis=1)
     return TableResult(table, [f"Pooled over {len(fits)} imputations; {100 * ci_level:g}% intervals, df Barnard-Rubin"])
 
 

@@ -21,7 +21,6 @@ from unimix.result import FitResult
 from unimix.stats.likelihood_ratio import mixture_p_value, ratio_statistic
 
 FloatArray = npt.NDArray[np.float64]
-MIXTURE = "the mixture of chi-squared distributions on the boundary"
 
 
 def labels_of(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[str]:
