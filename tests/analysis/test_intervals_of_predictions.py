@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +229,8 @@ def test_few_groups_have_wide_intervals() -> None:
     assert inside / 60 > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)
 
 
-def test_many_rows_are_predicted_at_the_speed_of_arrays() -> None:
-    """Against NumPy's X beta + Z b in CPU time, at 100,000 rows: levels were matched row by row (27 times, now 11), and
-    intervals solved sparse equations for every derivative (450 times, now 120)."""
+def test_many_rows_are_predicted_as_few_are() -> None:
+    """100,000 rows in 5,000 groups against NumPy's X beta + Z b. benchmarks/analyses.py measures the time."""
     rng = np.random.default_rng(1)
     n, levels = 100_000, 5_000
     g, x = rng.integers(0, levels, n), rng.normal(size=n)
@@ -244,23 +241,10 @@ def test_many_rows_are_predicted_at_the_speed_of_arrays() -> None:
     beta, modes = fit.fixed_effects["estimate"].to_numpy(), fit.group_effects["g"].to_numpy()
     code, value = new["g"].to_numpy(), new["x"].to_numpy()
 
-    def bare() -> Any:
-        columns = np.column_stack([np.ones(n), value])
-        return columns @ beta + np.einsum("nq,nq->n", columns, modes[code])
+    columns = np.column_stack([np.ones(n), value])
+    bare = columns @ beta + np.einsum("nq,nq->n", columns, modes[code])
 
-    def seconds(call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(3):
-            started = time.process_time()
-            call()
-            times.append(time.process_time() - started)
-        return min(times)
-
-    np.testing.assert_allclose(fit.predict(new), bare(), rtol=1e-10)
-    unit = seconds(bare)
-    assert seconds(lambda: fit.predict(new)) < 18 * unit
-    assert seconds(lambda: fit.predict(new, interval="prediction")) < 250 * unit
-    assert max(seconds(fit.residuals), seconds(lambda: fit.fitted), seconds(fit.augment)) < unit
+    np.testing.assert_allclose(fit.predict(new), bare, rtol=1e-10)
     few = fit.predict(new[:40], interval="prediction").table.to_numpy()
     whole = fit.predict(new, interval="prediction").table.to_numpy()[:40]
     np.testing.assert_allclose(few, whole, rtol=1e-10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -86,26 +85,20 @@ def test_every_unit_of_work_has_a_price() -> None:
     assert set(work_of(design)) == {f.name for f in dataclasses.fields(Pace)}
 
 
-@pytest.mark.parametrize(
-    ("formula", "rows", "levels", "others"),
-    [
-        ("y ~ x + (1 | g)", 30_000, 3_000, 2),
-        ("y ~ x + (0 + k || g)", 1_500, 12, 2),
-        ("y ~ x + (1 + f | g) + (1 | h)", 2_500, 50, 30),
-        ("y ~ x + (1 + x | g) + (1 | h)", 10_000, 300, 120),
-    ],
-)
-def test_times_of_pls_are_within_a_factor_of_five(formula: str, rows: int, levels: int, others: int) -> None:
-    """Models that were not used to fit the constants, CPU time; 60 variances were promised in a tenth of their time."""
-    made = crossed(rows, levels, others)
-    rng = np.random.default_rng(2)
-    for name, count in (("f", 6), ("k", 60)):
-        made[name] = np.array([f"{name}{code:02d}" for code in rng.integers(0, count, rows)])
-    made["y"] = made["y"] + 0.5 * rng.normal(size=levels)[made["g"]] + 0.5 * rng.normal(size=others)[made["h"]]
-    um.fit("y ~ x + (1 | g)", crossed(200, 10, 2), "pls")
-    started = time.process_time()
-    fit = um.fit(formula, made, "pls")
-    seconds = time.process_time() - started
-    expected = um.backends.Pls.pace.seconds(fit.design())
-    assert expected is not None
-    assert 0.2 < expected / seconds < 5
+def test_estimated_times_grow_with_the_work() -> None:
+    """benchmarks/costs.py holds the estimates against measurements; here more of anything takes longer."""
+
+    def seconds(formula: str, rows: int, levels: int, others: int) -> float:
+        made = crossed(rows, levels, others)
+        made["k"] = np.array([f"k{code:02d}" for code in np.arange(rows) % 30])
+        found = um.backends.Pls.pace.seconds(um.fit(formula, made, "pls").design())
+        assert found is not None
+        return found
+
+    simple = seconds("y ~ x + (1 | g)", 2_000, 50, 30)
+    assert simple < seconds("y ~ x + (1 | g)", 20_000, 50, 30)
+    assert simple < seconds("y ~ x + k + (1 | g)", 2_000, 50, 30)
+    assert (
+        simple < seconds("y ~ x + (1 + x | g)", 2_000, 50, 30) < seconds("y ~ x + (1 + x | g) + (1 | h)", 2_000, 50, 30)
+    )
+    assert 10 * simple < seconds("y ~ x + (0 + k || g)", 2_000, 50, 30)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -458,6 +459,26 @@ def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals, n_jo
     assert len(keys) == len(set(keys)) == 72  # nothing was fitted twice
     bare = um.fit_many(formulas, make(3), "bayes", seed=1)
     assert bare["s"].fixed.terms == found["s", "4", "bayes"].fixed.terms
+
+
+def test_ctrl_c_while_a_fit_is_written_counts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unimix.workflows.many.store import Journal
+
+    add = Journal.add
+
+    def interrupted(self: Journal, *arguments: Any) -> Any:
+        stored = add(self, *arguments)
+        if stored.names[1] == "2":
+            os.kill(os.getpid(), signal.SIGINT)
+        return stored
+
+    monkeypatch.setattr(Journal, "add", interrupted)
+    path = tmp_path / "fits.jsonl"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path, n_jobs=1)
+    had = len(lines(path)) - 1
+    assert had == len(um.read_many(path)) > 0
+    assert caught.value.__notes__[0].startswith(f"{had} of 4 fits were done in this run")
 
 
 def test_a_killed_process_is_told_in_words_and_the_same_call_goes_on(tmp_path: Path) -> None:

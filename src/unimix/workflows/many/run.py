@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from unimix import api
+from unimix.backends.interrupts import shield_interrupts
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import WorkerError, listing
 from unimix.estimation.arguments import FitArguments, FitOptions, takes_arguments_of
@@ -184,7 +185,8 @@ class _Run:
                     stored = StoredFit(
                         fit.names, fit.formula, answer.summary, keys.get(fit.names, ""), fit.position, answer.result
                     )
-                    stored_fits.append(stored if journal is None else journal.add(stored, answer.text))
+                    with shield_interrupts():  # a line in the file is always counted
+                        stored_fits.append(stored if journal is None else journal.add(stored, answer.text))
         except WorkerError as error:
             hand = listing((" | ".join(fits[i].names) for i in error.unfinished), 6)
             raise WorkerError(
