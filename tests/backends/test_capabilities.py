@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import unimix as um
-from unimix.backends import Capabilities, Feature, Never, NotYet, Yes
+from unimix.backends import Capabilities, Feature, Never, NotYet, Yes, registry
 from unimix.design.features import FEATURE_GROUPS
 
 GROUPS = {name: Yes() for name in FEATURE_GROUPS}
@@ -46,3 +48,22 @@ def test_a_configured_class_tells_a_wrong_option_as_options_do() -> None:
             make()
     with pytest.raises(um.OptionError, match=r"^draws=4: Input should be greater than or equal to 100\.$"):
         um.backends.Bayes(draws=4)
+
+
+def test_a_reason_recommends_no_engine() -> None:
+    """A refusal lists the engines that can fit the whole model; one reason alone may name an engine that cannot."""
+    answers = [
+        answer
+        for engine in registry.sound().values()
+        for answer in [*engine.capabilities.values(), *engine.families.values()]
+        if not isinstance(answer, Yes)
+    ]
+    assert len(answers) > 300
+    assert not {a.reason for a in answers if "backend=" in a.reason}
+
+
+def test_ratings_are_refused_with_the_engine_that_has_them() -> None:
+    data = {"y": [1, 2, 3, 1, 2, 3, 2, 1] * 3, "x": list(range(24)), "g": list("abcd") * 6}
+    with pytest.raises(um.UnsupportedModelError) as refused:
+        um.fit("y ~ x + (1 | g)", data, "lme4", family="cumulative")
+    assert set(re.findall(r"backend='(\w+)'", str(refused.value))) == {"lme4", "pls"}

@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-_LIKELIHOOD = Never("bambi samples a posterior; it maximises no likelihood. Use backend='lme4' or 'pls'.")
+_LIKELIHOOD = Never("bambi samples a posterior; it maximises no likelihood.")
 _NO_DF = Never("a posterior has no degrees of freedom")
 _CORRELATED = Upstream(
     "bambi takes (x | g) for independent effects, (x || g) in unimix, and never estimates their correlation. "
     "Write || for that model, or use backend='pymc' or 'bayes'."
 )
-_NOT_COMPARED = NotYet("bambi has this link, which nobody has held against another engine here. Use backend='pymc'.")
-_NO_FAMILY = NotYet("nobody has held bambi's model of this family against another engine here. Use backend='pls'.")
-_NO_LINK = Upstream("bambi has no such link for this family. Use backend='pymc'.")
+_NOT_COMPARED = NotYet("bambi has this link, which nobody has held against another engine here.")
+_NO_FAMILY = NotYet("nobody has held bambi's model of this family against another engine here.")
+_NO_LINK = Upstream("bambi has no such link for this family.")
 _FAMILIES: dict[str, Answer] = {
     "gaussian(identity)": Yes(),
     "gaussian": _NOT_COMPARED,
@@ -61,7 +61,7 @@ _FAMILIES: dict[str, Answer] = {
     "negative_binomial(log)": Yes(),
     "negative_binomial(identity)": _NOT_COMPARED,
     "negative_binomial": _NO_LINK,
-    "negative_binomial_1": Upstream("bambi's negative binomial has a quadratic variance only. Use backend='glmmtmb'."),
+    "negative_binomial_1": Upstream("bambi's negative binomial has a quadratic variance only."),
     "gamma(log)": Yes(),
     "gamma": _NOT_COMPARED,
     "inverse_gaussian(log)": Yes(),
@@ -124,19 +124,17 @@ class Bambi(Backend):
         correlated_terms=_CORRELATED,
         several_correlated_blocks=_CORRELATED,
         correlated_crossed=_CORRELATED,
-        weights=Upstream(
-            "bambi's weights are numbers of copies of a row, not precisions. Use backend='pymc' or 'bayes'."
-        ),
+        weights=Upstream("bambi's weights are numbers of copies of a row, not precisions."),
         offset=Yes("subtracted from the response of a linear model; bambi's own in others"),
         likelihood=_LIKELIHOOD,
         approximate_posterior=Upstream("bambi's inference_method='laplace' fails on these models."),
         posterior=Yes(),
-        priors=NotYet("this backend has bambi's own priors. Use backend='pymc' or 'bayes'."),
+        priors=NotYet("this backend has bambi's own priors."),
         degrees_of_freedom=_NO_DF,
         structures=_CORRELATED,
-        residual_covariance=Upstream("bambi has independent residuals. Use backend='pls'."),
-        zero_inflation=NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
-        dispersion_formula=NotYet("bambi's distributional models are not passed on. Use backend='glmmtmb'."),
+        residual_covariance=Upstream("bambi has independent residuals."),
+        zero_inflation=NotYet("bambi's zero-inflated families are not passed on."),
+        dispersion_formula=NotYet("bambi's distributional models are not passed on."),
     )
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES, others=_NO_FAMILY)
 

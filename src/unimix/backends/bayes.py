@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 ROW_SECONDS = 8e-7
 """Seconds per row and draw of a generalised model by the independence sampler, with its proposals and integrals."""
 
-_LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
-_NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
+_LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood.")
+_NO_PART = NotYet("bayes has no such part.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
-_SERIES = NotYet("the series of the Tweedie density takes too long for the draws of its power. Use backend='pls'.")
-_ORDERED = NotYet("the thresholds of ordered responses have no priors here yet. Use backend='pls'.")
+_SERIES = NotYet("the series of the Tweedie density takes too long for the draws of its power.")
+_ORDERED = NotYet("the thresholds of ordered responses have no priors here yet.")
 _FAMILIES: dict[str, Answer] = {
     **{family.label: Yes() for family in all_families()},
     "tweedie": _SERIES,
@@ -120,7 +120,7 @@ class Bayes(Backend):
         degrees_of_freedom=_NO_DF,
         structures=_NO_PART,
         parts=_NO_PART,
-        residual_covariance=NotYet("bayes has independent residuals so far. Use backend='pls'."),
+        residual_covariance=NotYet("bayes has independent residuals so far."),
     )
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
     pace: ClassVar[Pace] = Pace(

@@ -47,7 +47,7 @@ class NotYet:
 
 Answer = Yes | Never | Upstream | NotYet
 
-UNASKED = NotYet("unimix does not ask this of the engine. Use backend='pls'")
+UNASKED = NotYet("unimix does not ask this of the engine.")
 """Answer of sheets that say nothing about the group ``known``, whose features are refused unless they are claimed."""
 
 

@@ -51,10 +51,10 @@ SIZES = (2.0, 0.3, 1.0)
 """Standard deviations at which another search starts after a generalised model ended on the boundary."""
 LARGEST_THETA = 1e4
 """Upper end of glmm's search for theta of a negative binomial model."""
-_NO_POSTERIOR = Never("glmm maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = Upstream("glmm does not support this. Use backend='glmmtmb'.")
-_NO_LINK = Upstream("glmm 0.6 does not have this link. Use backend='pls'.")
-_NO_FAMILY = Upstream("glmm 0.6 has no such family. Use backend='pls', 'glmmtmb' or 'pymc'.")
+_NO_POSTERIOR = Never("glmm maximises a likelihood; it has no posterior.")
+_NO_PART = Upstream("glmm does not support this.")
+_NO_LINK = Upstream("glmm 0.6 does not have this link.")
+_NO_FAMILY = Upstream("glmm 0.6 has no such family.")
 _FAMILIES: dict[str, Answer] = {
     "gaussian(identity)": Yes(),
     "gaussian": _NO_LINK,
@@ -71,7 +71,7 @@ _FAMILIES: dict[str, Answer] = {
 }
 _INDEPENDENT = Upstream(
     "glmm 0.6 has no independent terms on one factor, (1 + x || g): every term has a random intercept, and all its "
-    "effects are correlated. Use backend='pls', 'lme4' or 'glmmtmb'."
+    "effects are correlated."
 )
 _SLOPES = (
     "a random slope whose column is not among the fixed effects, or that has no random intercept: glmm 0.6 takes the "
@@ -116,9 +116,9 @@ class Glmm(Backend):
         likelihood=Yes(),
         bayesian=_NO_POSTERIOR,
         degrees_of_freedom=Yes("by unimix"),
-        structures=Upstream("glmm 0.6 has unstructured covariances only. Use backend='glmmtmb'."),
+        structures=Upstream("glmm 0.6 has unstructured covariances only."),
         parts=_NO_PART,
-        residual_covariance=Upstream("glmm has independent residuals. Use backend='pls'."),
+        residual_covariance=Upstream("glmm has independent residuals."),
     )
     pace: ClassVar[Pace] = Pace(
         call=0.0076,
@@ -146,13 +146,13 @@ class Glmm(Backend):
         """Reasons to refuse models that glmm's formulas cannot express."""
         faults = []
         if not design.p:
-            faults.append("glmm needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'.")
+            faults.append("glmm needs a fixed effect.")
         elif len(design.groups) == len(design.blocks) and columns_for(design) is None:
             faults.append(_SLOPES)
         if design.blocks and design.weights is not None and design.family.parameters == ("dispersion",):
             faults.append(
                 f"weights with the {design.family.name} family: glmm's are precisions, and in unimix a row's "
-                "log-likelihood counts w times. Use backend='pls'."
+                "log-likelihood counts w times."
             )
         return faults + request.quadrature_faults(design)
 

@@ -51,16 +51,14 @@ SIZES = (2.0, 0.3, 1.0)
 """Standard deviations at which another search starts after a generalised model ended on the boundary."""
 SMALL, FLAT = 1e-2, 1e-6
 """Size of theta, and cost in deviance, below which an element of theta becomes zero: COBYQA stops near zero."""
-_NO_POSTERIOR = Never("mixedlm maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = Upstream("mixedlm does not support this. Use backend='glmmtmb'.")
-_NO_DISPERSION = Upstream(
-    "mixedlm 1.3 takes every dispersion as 1 instead of estimating it. Use backend='pls' or 'glmmtmb'."
-)
+_NO_POSTERIOR = Never("mixedlm maximises a likelihood; it has no posterior.")
+_NO_PART = Upstream("mixedlm does not support this.")
+_NO_DISPERSION = Upstream("mixedlm 1.3 takes every dispersion as 1 instead of estimating it.")
 _FIXED_THETA = Upstream(
     "mixedlm's glmer_nb, which has the log link only, does not estimate theta: it keeps the value that it is given, 1 "
-    "by default. Use backend='pls' or 'glmmtmb'."
+    "by default."
 )
-_NO_FAMILY = Upstream("mixedlm has no such family. Use backend='pls', 'glmmtmb' or 'pymc'.")
+_NO_FAMILY = Upstream("mixedlm has no such family.")
 _EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
 _REST: dict[str, Answer] = {
     "gaussian(identity)": Yes(),
@@ -112,13 +110,12 @@ class Mixedlm(Backend):
         satterthwaite=Yes("by unimix"),
         kenward_roger=Yes("by unimix: mixedlm's own method of this name is Satterthwaite's"),
         compound_symmetry=Upstream(
-            "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each. "
-            "Use backend='pls'."
+            "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each."
         ),
-        autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='pls'."),
-        structures=NotYet("the adapter uses none of mixedlm's structures yet. Use backend='pls'."),
+        autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet."),
+        structures=NotYet("the adapter uses none of mixedlm's structures yet."),
         parts=_NO_PART,
-        residual_covariance=Upstream("mixedlm has independent residuals. Use backend='pls'."),
+        residual_covariance=Upstream("mixedlm has independent residuals."),
     )
     pace: ClassVar[Pace] = Pace(
         call=0.0081,

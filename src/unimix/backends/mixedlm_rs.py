@@ -37,12 +37,11 @@ from unimix.backends import (
 
 FloatArray = npt.NDArray[np.float64]
 _ONE_BLOCK = Upstream(
-    "mixedlm-rs 0.2 has one correlated block over one grouping factor, exog_re, and no variance components. "
-    "Use backend='pls', 'mixedlm' or 'lme4'."
+    "mixedlm-rs 0.2 has one correlated block over one grouping factor, exog_re, and no variance components."
 )
-_NO_STRUCTURE = Upstream("mixedlm-rs has unstructured covariances only. Use backend='glmmtmb'.")
-_NO_GLMM = Never("mixedlm-rs is for linear mixed models. Use backend='pls', 'mixedlm' or 'lme4'.")
-_NO_POSTERIOR = Never("mixedlm-rs maximises a likelihood; it has no posterior. Use backend='pymc'.")
+_NO_STRUCTURE = Upstream("mixedlm-rs has unstructured covariances only.")
+_NO_GLMM = Never("mixedlm-rs is for linear mixed models.")
+_NO_POSTERIOR = Never("mixedlm-rs maximises a likelihood; it has no posterior.")
 
 
 class MixedlmRs(Backend):
@@ -65,7 +64,7 @@ class MixedlmRs(Backend):
         rank=80,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        no_random_part=Never("mixedlm-rs needs a grouping factor. Use backend='pls', 'statsmodels' or 'mixedlm'."),
+        no_random_part=Never("mixedlm-rs needs a grouping factor."),
         group_effects=_ONE_BLOCK,
         random_intercept=Yes(),
         correlated_terms=Yes(),
@@ -78,8 +77,8 @@ class MixedlmRs(Backend):
         degrees_of_freedom=Yes("by unimix"),
         structures=_NO_STRUCTURE,
         zero_inflation=_NO_GLMM,
-        residual_covariance=Upstream("mixedlm-rs has independent residuals. Use backend='pls'."),
-        dispersion_formula=Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
+        residual_covariance=Upstream("mixedlm-rs has independent residuals."),
+        dispersion_formula=Upstream("mixedlm-rs has one residual variance."),
     )
     families: ClassVar[FamilySheet] = only_gaussian(_NO_GLMM.reason)
     pace: ClassVar[Pace] = Pace(
@@ -98,7 +97,7 @@ class MixedlmRs(Backend):
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models without fixed effects, on which mixedlm-rs raises a TypeError."""
         del request
-        return [] if design.p else ["mixedlm-rs needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'."]
+        return [] if design.p else ["mixedlm-rs needs a fixed effect."]
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of the columns and of the products per level."""

@@ -7,7 +7,7 @@ from unimix.backends.family_support import FamilySheet
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 
-_NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior. Use backend='pymc'.")
+_NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior.")
 CAPABILITIES = Capabilities(
     no_random_part=Yes(),
     group_effects=Yes(),
@@ -15,7 +15,7 @@ CAPABILITIES = Capabilities(
     offset=Yes("subtracted from the response and added back"),
     likelihood=Yes(),
     bayesian=_NO_POSTERIOR,
-    approximate_posterior=Never("pls maximises a likelihood. Use backend='statsmodels'."),
+    approximate_posterior=Never("pls maximises a likelihood."),
     degrees_of_freedom=Yes("from the criterion's exact derivatives"),
     structures=Yes("in linear models"),
     residual_covariance=Yes("in linear models, for group effects within the groups of the residuals"),

@@ -36,16 +36,16 @@ _NEEDED = {"nutpie": ("nutpie", "numba"), "numpyro": ("numpyro", "jax"), "blackj
 """Packages of each sampler."""
 
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
-_NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
+_NOT_YET = NotYet("PyMC could; the adapter does not write this part yet.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
-_NOT_WRITTEN = NotYet("the adapter does not write this family in PyMC yet. Use backend='bayes' or 'pls'.")
+_NOT_WRITTEN = NotYet("the adapter does not write this family in PyMC yet.")
 _FAMILIES: dict[str, Answer] = {
     **{family.label: Yes() for family in all_families()},
     **dict.fromkeys(
         ("skew_normal", "tweedie", "generalised_poisson", "truncated_poisson", "truncated_negative_binomial"),
         _NOT_WRITTEN,
     ),
-    "cumulative": NotYet("the adapter does not write the thresholds of ordered responses yet. Use backend='pls'."),
+    "cumulative": NotYet("the adapter does not write the thresholds of ordered responses yet."),
 }
 
 
@@ -102,7 +102,7 @@ class PyMC(Backend):
         degrees_of_freedom=_NO_DF,
         structures=_NOT_YET,
         parts=_NOT_YET,
-        residual_covariance=NotYet("the adapter writes independent residuals only. Use backend='pls'."),
+        residual_covariance=NotYet("the adapter writes independent residuals only."),
     )
 
     pace: ClassVar[Pace] = Pace(call=20.0, rows=400.0)  # compilation, and 25,000 evaluations of the density

@@ -5,9 +5,9 @@ from __future__ import annotations
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
 from unimix.backends.family_support import FamilySheet
 
-_NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_FAMILY = Upstream("glmmTMB 1.1.5 has no such family. Use backend='pls'.")
-_NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link. Use backend='pymc', or 'lme4' where it has it.")
+_NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior.")
+_NO_FAMILY = Upstream("glmmTMB 1.1.5 has no such family.")
+_NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link.")
 _SAME: dict[str, Answer] = {
     "gaussian": Yes(),
     "binomial(cauchit)": _NO_LINK,
@@ -34,9 +34,9 @@ CAPABILITIES = Capabilities(
     weights=Yes("rows scaled by sqrt(w) in Gaussian models, where glmmTMB's weights count likelihoods"),
     offset=Yes("subtracted from the response and added back in Gaussian models"),
     likelihood=Yes(),
-    agq=Never("glmmTMB integrates by Laplace's approximation. Use backend='lme4' with method='AGQ'."),
+    agq=Never("glmmTMB integrates by Laplace's approximation."),
     bayesian=_NO_POSTERIOR,
-    priors=Upstream("glmmTMB 1.1.5 has no priors. Use backend='pymc'."),
+    priors=Upstream("glmmTMB 1.1.5 has no priors."),
     satterthwaite=Yes("by unimix at glmmTMB's estimates (it reports z)"),
     kenward_roger=Yes("by unimix at glmmTMB's estimates"),
     compound_symmetry=Yes("a variance per column and one correlation"),
@@ -44,13 +44,12 @@ CAPABILITIES = Capabilities(
     toeplitz=Yes("a variance per column and a correlation per lag"),
     decay=Yes("its ou, exp and gau, at the coordinates of the columns"),
     homogeneity=NotYet(
-        "the adapter does not use glmmTMB's homdiag, homcs, homtoep and hetar1, which came after 1.1.5. "
-        "Use backend='pls'."
+        "the adapter does not use glmmTMB's homdiag, homcs, homtoep and hetar1, which came after 1.1.5."
     ),
     zero_inflation=Yes(),
     residual_covariance=NotYet(
         "glmmTMB writes correlated residuals as effects of every row, + ar1(0 + time | id) with dispformula = ~ 0; the "
-        "adapter does not do that. Use backend='pls'."
+        "adapter does not do that."
     ),
     dispersion_formula=Yes("on the log scale"),
 )

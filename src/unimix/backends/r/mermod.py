@@ -33,14 +33,14 @@ FloatArray = npt.NDArray[np.float64]
 R_PACKAGES = ("lme4",)
 MOST_DENSE = 2000
 """Number of crossed effects without the largest factor's above which lme4's sparse factor is faster than unimix's."""
-_NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
-_NO_PART = Never("lme4 models the mean only. Use backend='glmmtmb'.")
+_NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior.")
+_NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only.")
+_NO_PART = Never("lme4 models the mean only.")
 _WRONG_SCALE = Upstream(
     "glmer of lme4 1.x leaves the dispersion out of its inner loop: its log-likelihood is too high and its SDs are too "
-    "small (a simulated gamma model: 0.36 instead of 0.52). Use backend='glmmtmb' or 'pymc'."
+    "small (a simulated gamma model: 0.36 instead of 0.52)."
 )
-_NO_FAMILY = Never("neither glmer nor R's glm has this family. Use backend='glmmtmb' or 'pymc'.")
+_NO_FAMILY = Never("neither glmer nor R's glm has this family.")
 _EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
 
 _MIXED: dict[str, Answer] = {
@@ -65,7 +65,7 @@ _PLAIN: dict[str, Answer] = {
     "inverse_gaussian": Yes("by glm"),
 }
 FAMILIES = FamilySheet(_MIXED, _PLAIN, others=_NO_FAMILY)
-_NO_NB = Upstream("pymer4's classes have no negative binomial. Use backend='lme4' or 'glmmtmb'.")
+_NO_NB = Upstream("pymer4's classes have no negative binomial.")
 _WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_binomial": _NO_NB}
 PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB, others=_NO_FAMILY)
 
@@ -78,12 +78,12 @@ CAPABILITIES = Capabilities(
     laplace=Yes("by glmer; with links that are not canonical, its determinant takes the expected information"),
     agq=Yes("by glmer, nAGQ = n_agq (25)"),
     bayesian=_NO_POSTERIOR,
-    priors=Never("lme4 has no priors. Use backend='pymc'."),
+    priors=Never("lme4 has no priors."),
     satterthwaite=Yes("by unimix, from exact derivatives, or by lmerTest"),
     kenward_roger=Yes("by unimix, or by pbkrtest"),
     structures=_NO_STRUCTURE,
     parts=_NO_PART,
-    residual_covariance=Upstream("lme4 has independent residuals. Use backend='pls'."),
+    residual_covariance=Upstream("lme4 has independent residuals."),
 )
 
 

@@ -9,7 +9,7 @@ _NO_GLMM = Upstream(
     "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
     "method='variational' or 'MAP'."
 )
-_NO_PART = Upstream("statsmodels' mixed models do not support this. Use backend='glmmtmb'.")
+_NO_PART = Upstream("statsmodels' mixed models do not support this.")
 
 CAPABILITIES = Capabilities(
     no_random_part=Yes("by OLS, GLM, NegativeBinomial and BetaModel"),
@@ -31,23 +31,19 @@ CAPABILITIES = Capabilities(
     approximate_posterior=Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
     posterior=Never(
         "statsmodels has no sampler: MixedLM maximises a likelihood, and its Bayesian models approximate the "
-        "posterior (method='variational' or 'MAP'). Use backend='pymc'."
+        "posterior (method='variational' or 'MAP')."
     ),
-    priors=Never(
-        "MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p. Use backend='pymc'."
-    ),
+    priors=Never("MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p."),
     satterthwaite=Yes("by unimix at statsmodels' estimates (it reports z)"),
     kenward_roger=Yes("by unimix at statsmodels' estimates"),
     structures=_NO_PART,
     parts=_NO_PART,
-    residual_covariance=Upstream(
-        "statsmodels estimates no correlations of residuals by maximum likelihood. Use backend='pls'."
-    ),
+    residual_covariance=Upstream("statsmodels estimates no correlations of residuals by maximum likelihood."),
 )
 
 _TWO_ONLY = "statsmodels has mixed models of two generalised families, BinomialBayesMixedGLM and PoissonBayesMixedGLM"
-_NO_LINK = Upstream(f"{_TWO_ONLY}, each with its canonical link only (logit, log). Use backend='lme4' or 'pymc'.")
-_NO_FAMILY = Upstream(f"{_TWO_ONLY}, and none with a dispersion parameter. Use backend='glmmtmb' or 'pymc'.")
+_NO_LINK = Upstream(f"{_TWO_ONLY}, each with its canonical link only (logit, log).")
+_NO_FAMILY = Upstream(f"{_TWO_ONLY}, and none with a dispersion parameter.")
 _BAYES = Yes("an approximate posterior, variational or MAP, of independent effects")
 _MIXED: dict[str, Answer] = {
     "gaussian(identity)": Yes("by MixedLM"),
@@ -59,8 +55,7 @@ _MIXED: dict[str, Answer] = {
     **{f.label: _NO_FAMILY for f in all_families() if f.name not in ("gaussian", "binomial", "poisson")},
 }
 _LOG_ONLY = Upstream(
-    "statsmodels estimates the dispersion of a negative binomial with the log link only; its GLM takes it as known. "
-    "Use backend='glmmtmb'."
+    "statsmodels estimates the dispersion of a negative binomial with the log link only; its GLM takes it as known."
 )
 _PLAIN: dict[str, Answer] = {
     "gaussian(identity)": Yes("by OLS"),
@@ -75,11 +70,8 @@ _PLAIN: dict[str, Answer] = {
     "negative_binomial_1": _LOG_ONLY,
     "beta": Yes("by BetaModel"),
     "student_t": Upstream(
-        "statsmodels has Student's t only as an experiment without derivatives (miscmodels.TLinearModel). "
-        "Use backend='pymc'."
+        "statsmodels has Student's t only as an experiment without derivatives (miscmodels.TLinearModel)."
     ),
 }
-_NOT_CALLED = NotYet(
-    "unimix does not call statsmodels for this family, or statsmodels has none. Use backend='pls' or 'glmmtmb'."
-)
+_NOT_CALLED = NotYet("unimix does not call statsmodels for this family, or statsmodels has none.")
 FAMILIES = FamilySheet(_MIXED, _PLAIN, others=_NOT_CALLED)
