@@ -46,25 +46,65 @@ def count_fault(name: str, value: object, least: int, what: str, most: int = MOS
     return f"{name}={_shown(value)}: give a whole number of {thing}, {limits}{' (' + advice if advice else ''}."
 
 
-def call(function: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any]) -> Any:
+def call(
+    function: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any], *, method: bool = False
+) -> Any:
     """Call a function; where it fails and arguments are of the wrong type, the error names these arguments.
 
     Args:
         function: The function.
         arguments: Arguments by position.
         given: Arguments by name.
+        method: Whether the first argument is the object that has the method.
 
     Raises:
-        OptionError: If the call fails with an error that is none of unimix, and arguments are of the wrong type.
+        OptionError: If the call fails with an error that is none of unimix, and arguments are too many, missing, or of
+            the wrong type.
     """
     try:
         return function(*arguments, **given)
     except UnimixError:
         raise
     except Exception as error:
-        if faults := type_faults(function, arguments, given):
+        count_faults = count_of_arguments_faults(function, arguments, given, method=method)
+        if faults := count_faults or type_faults(function, arguments, given):
             raise OptionError("\n".join(faults)) from error
         raise
+
+
+def count_of_arguments_faults(
+    function: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any], *, method: bool
+) -> list[str]:
+    """Faults of a call with too many arguments by position, one given twice, or without one that is needed."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments, **given)
+    except TypeError:
+        pass
+    else:
+        return []
+    method = method or "self" in signature.parameters
+    own = list(signature.parameters.values())[method:]
+    placed = [p.name for p in own if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    n_given = len(arguments) - method
+    missing = [
+        f"{p.name}="
+        for p in own
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name not in given
+        and p.name not in placed[:n_given]
+    ]
+    faults = [f"{function.__name__} needs {listing(missing)}."] if missing else []
+    twice = [name for name in placed[:n_given] if name in given]
+    faults += [f"{name} is given twice, by position and by name." for name in twice]
+    if n_given > len(placed) and not any(p.kind is p.VAR_POSITIONAL for p in own):
+        named = [f"{p.name}=" for p in own if p.kind is p.KEYWORD_ONLY]
+        by_name = f" These are given by name: {listing(named)}." if named else ""
+        be = "was" if n_given == 1 else "were"
+        at_most = f"at most {len(placed)} ({listing(placed)})" if placed else "no argument"
+        faults.append(f"{function.__name__} takes {at_most} by position; {n_given} {be} given.{by_name}")
+    return faults
 
 
 def type_faults(function: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any]) -> list[str]:

@@ -173,7 +173,7 @@ def _answering(
         if hands_on:
             unknown = {key: value for key, value in unknown.items() if with_data and key in _FITTED_ROWS}
         if not unknown:
-            return argument_types.call(function, args, given)
+            return argument_types.call(function, args, given, method=bool(with_data))
         if refuse is not None:
             refuse({**signature.bind_partial(*args).arguments, **given})
         named = parameters_of(function)

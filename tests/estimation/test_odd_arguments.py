@@ -175,6 +175,27 @@ def test_other_failures_stay_what_they_are() -> None:
         call(divide, (1.0, 0.0), {})
     with pytest.raises(um.OptionError, match=r"b='x': give a number\."):
         call(divide, (1.0, "x"), {})
-    assert type_faults(divide, (1.0,), {}) == []  # Python itself tells of a missing argument
-    with pytest.raises(TypeError, match="missing 1 required"):
+    assert type_faults(divide, (1.0,), {}) == []
+    with pytest.raises(um.OptionError, match=r"^divide needs b=\.$"):
         call(divide, (1.0,), {})
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda fit: fit.certificate(3), r"^certificate takes no argument by position; 1 was given\.$"),
+        (
+            lambda fit: fit.anova("III", "satterthwaite"),
+            r"^anova takes at most 1 \(type\) by position; 2 were given\. ",
+        ),
+        (lambda fit: fit.emmeans(), r"^emmeans needs specs=\.$"),
+        (lambda fit: fit.emmeans("x", specs="x"), r"^specs is given twice, by position and by name\.$"),
+        (lambda _: um.fit("y ~ x"), r"^fit needs data=\.$"),
+        (lambda _: um.fit("y ~ x", {}, "pls", "ML"), r"^fit takes at most 3 \(formula, data, backend\) by position"),
+        (lambda _: um.power(), r"^power needs fit=, effect=\.$"),
+    ],
+)
+def test_too_many_and_missing_arguments_are_told_in_words(call: Any, said: str) -> None:
+    fit = um.fit("y ~ x", {"y": [1.0, 2.0, 4.0, 4.5], "x": [1.0, 2.0, 3.0, 5.0]})
+    with pytest.raises(um.OptionError, match=said):
+        call(fit)
