@@ -43,7 +43,7 @@ _LIKELIHOOD = Never("bambi samples a posterior; it maximises no likelihood.")
 _NO_DF = Never("a posterior has no degrees of freedom")
 _CORRELATED = Upstream(
     "bambi takes (x | g) for independent effects, (x || g) in unimix, and never estimates their correlation. "
-    "Write || for that model, or use backend='pymc' or 'bayes'."
+    "Write || for that model."
 )
 _NOT_COMPARED = NotYet("bambi has this link, which nobody has held against another engine here.")
 _NO_FAMILY = NotYet("nobody has held bambi's model of this family against another engine here.")
