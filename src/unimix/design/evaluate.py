@@ -315,9 +315,19 @@ def _stateful(node: Call, env: Environment) -> Value:
 def _level_mean(node: Call, env: Environment) -> FloatArray:
     """The mean of each row's level, which is a column of the environment, or the deviation from it, shape (n,)."""
     means = _numeric(Name(mean_name(node), node.position, quoted=True), env)
-    if node.function == "between":
-        return np.asarray(means)
-    return np.asarray(_numeric(node.arguments[0], env) - means)
+    return np.asarray(means if node.function == "between" else one_number(node.arguments[0], env) - means)
+
+
+def one_number(node: Node, env: Environment) -> FloatArray:
+    """One number per row, shape (n,); a condition such as ``f == "a"``, or a column of booleans, is 1 or 0.
+
+    Raises:
+        DataError: If the expression is categorical, has several columns, or does not depend on the data.
+    """
+    value = evaluate(node, env)
+    if isinstance(value, FactorValue) and set(value.levels) <= {False, True}:
+        return np.asarray(np.array(value.levels, dtype=np.float64)[value.codes])
+    return np.asarray(_numeric(node, env), dtype=np.float64)
 
 
 def _call_registered(node: Call, env: Environment) -> FloatArray:
@@ -350,6 +360,7 @@ __all__ = [
     "evaluate",
     "expression_columns",
     "functions",
+    "one_number",
     "plain_factor",
     "plain_value",
     "register_function",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-from unimix.design.evaluate import Environment, evaluate
+from unimix.design.evaluate import Environment, one_number
 from unimix.design.grouping_factors import combine, level_codes, name_levels
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_factor, column_labels, read_columns
 from unimix.errors import DataError, listing
@@ -71,10 +71,10 @@ class LevelMeans(BaseModel):
         if strict and (known < 0).any():
             strange = sorted({str(labels[k]) for k in np.unique(codes[known < 0])})
             raise DataError(
-                f"{name} is unknown for {listing(strange)}: the model was fitted to no row of "
-                f"{'this level' if len(strange) == 1 else 'these levels'} of {':'.join(self.factors)}. Give the mean "
-                f"of {render(x)} in a column {name!r} of the new data, which then replaces the stored means in all of "
-                f"its rows. If the new rows are all rows of their levels, type:\n    {self._line(name, x)}"
+                f"{name} has no mean for levels of {' x '.join(self.factors)} that were not fitted: {listing(strange)}. "
+                f"Give the mean of {render(x)} in a column {name!r} of the new data, which then replaces the stored "
+                "means in all of its rows. If the new rows are all rows of their levels, type:\n"
+                f"    {self._line(name, x)}"
             )
         means[present] = np.where(known >= 0, np.asarray(self.means)[known], np.nan)
         return means
@@ -114,12 +114,7 @@ def learn_level_means(
     for name, call in mean_calls(spec).items():
         _refuse_called(name, column_labels(data), fitted=True)
         env = Environment(columns, states)
-        values = evaluate(call.arguments[0], env)
-        if not isinstance(values, np.ndarray):
-            raise DataError(
-                f"{name} is a mean, and {render(call.arguments[0])} is no single number per row. The share of a level "
-                f"is between({render(call.arguments[0])} == 'level', {render(call.arguments[1])})."
-            )
+        values = one_number(call.arguments[0], env)
         factors = group_factors(call)
         codes, combined = combine([as_factor(columns[f], f) for f in factors])
         count = np.bincount(codes, minlength=len(combined))
