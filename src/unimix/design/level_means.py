@@ -70,10 +70,11 @@ class LevelMeans(BaseModel):
         known = level_codes(self.levels, labels)[codes]
         if strict and (known < 0).any():
             strange = sorted({str(labels[k]) for k in np.unique(codes[known < 0])})
+            group = " x ".join(self.factors)
             raise DataError(
-                f"{name} has no mean for levels of {' x '.join(self.factors)} that were not fitted: {listing(strange)}. "
-                f"Give the mean of {render(x)} in a column {name!r} of the new data, which then replaces the stored "
-                "means in all of its rows. If the new rows are all rows of their levels, type:\n"
+                f"{name} has no mean for levels of {group} that were not fitted: {listing(strange)}. Give the mean "
+                f"of {render(x)} in a column {name!r} of the new data, which then replaces the stored means in all of "
+                "its rows. If the new rows are all rows of their levels, type:\n"
                 f"    {self._line(name, x)}"
             )
         means[present] = np.where(known >= 0, np.asarray(self.means)[known], np.nan)
