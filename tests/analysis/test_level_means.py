@@ -81,3 +81,11 @@ def test_loaded_results_and_refusals(fit: um.FitResult, data: pd.DataFrame, tmp_
         fit.level_means(ci_level=2)
     with pytest.raises(um.UnimixError, match=r"fit\.level_means instead of fit\.robust"):
         fit.robust().level_means()
+
+
+def test_the_scale_of_a_transformed_response_is_said(data: pd.DataFrame) -> None:
+    shifted = data.assign(y=data["y"] + 10.0)
+    found = um.fit("log(y) ~ 1 + (1 | g)", shifted).level_means()
+    assert "The response is log(y): estimates are on that scale." in found.notes
+    np.testing.assert_allclose(found.table["raw"], np.log(shifted["y"]).groupby(shifted["g"]).mean(), rtol=1e-12)
+    assert not any("on that scale" in note for note in um.fit("y ~ 1 + (1 | g)", data).level_means().notes)

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 DODGE = 0.6
 """Width, in categories of the axis, within which the colours of one category are spread side by side."""
 JITTER = 0.35
-"""Largest sideways shift of a point, as a share of the width of its colour."""
+"""Largest sideways shift of a point within a category, as a share of the width of its colour."""
 SMALL = {"markersize": 3.5, "markeredgewidth": 0.0}
 
 
@@ -55,7 +55,8 @@ def draw_means(
     within = [n for n in names[1:] if n != colour]
     keys = list(table[within].drop_duplicates().itertuples(index=False, name=None)) if within else [()]
     values = list(dict.fromkeys(table[first])) if first else [""]
-    numeric = len(values) > 1 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    numeric = numbers and (len(values) > 1 or points is not None)
     shades = list(dict.fromkeys(table[colour])) if colour else [None]
     width = float(np.clip(0.5 * len(values) * max(len(shades), 2) / 2 + 1.5, 3.4, 9.0))
     figure, axes = panels(len(keys), columns, width, 3.4, share=True)
@@ -66,16 +67,19 @@ def draw_means(
             own = table[chosen]
             own = own[own[colour] == shade] if colour else own
             at = own[first].tolist() if first else [""]
-            near = float(np.diff(np.sort(np.array(values, dtype=float))).min()) if numeric else 1.0
-            beside = (DODGE if not numeric else 0.15) * near * ((i + 0.5) / len(shades) - 0.5)
+            near = float(np.diff(np.sort(np.array(values, dtype=float))).min()) if numeric and len(values) > 1 else 1.0
+            spread = (0.15 if numeric else DODGE) * near
+            beside = spread * ((i + 0.5) / len(shades) - 0.5)
             x = (np.array(at, dtype=float) if numeric else _places(at, values)) + beside
             paint, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
             if points is not None:
                 rows = points[_in_panel(points, within, key)]
                 rows = rows[rows[colour] == shade] if colour else rows
                 across = rows[first].tolist() if first else [""] * len(rows)
-                shift = DODGE / len(shades) * JITTER * rng.uniform(-1.0, 1.0, len(rows))
-                place = np.array(across, dtype=float) if numeric else _places(across, values) + beside + shift
+                place = np.array(across, dtype=float) if numeric else _places(across, values)
+                shift = beside + spread / len(shades) * JITTER * rng.uniform(-1.0, 1.0, len(rows))
+                # numbers between those that have a mean stay where they are
+                place = place + np.where(np.isin(place, values), shift, 0.0) if numeric else place + shift
                 ax.plot(place, rows["y"], "o", color=paint if colour else GREY, alpha=0.4, zorder=1, **SMALL)
             if numeric:
                 ax.plot(x, own["estimate"], color=paint, linewidth=1, alpha=0.5)

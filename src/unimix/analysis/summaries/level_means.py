@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.comparisons.predictors import response_note
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.prediction.predict import predict
 from unimix.analysis.summaries.partial_pooling import the_group
@@ -108,6 +109,7 @@ def level_means(
     notes = [f"{100 * level:g}% intervals of partial, given the estimated variances, by {len(draws)} draws."]
     if fit.fixed.interval == "credible":
         notes = [f"{100 * level:g}% credible intervals of partial."]
+    notes += [note] if (note := response_note(fit, design)) else []
     table = pd.DataFrame(columns, index=pd.Index([str(v) for v in block.levels], name="level"))
     return TableResult(table, notes, f"Means of {group}, each over its own rows")
 
