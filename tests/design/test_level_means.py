@@ -209,6 +209,52 @@ def test_counts_averaged_over_groups() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["statsmodels", "lme4", "bayes"])
+def test_every_engine_is_given_the_same_columns(backend: str) -> None:
+    formula = "y ~ within(x, g) + between(x, g) + (1 + within(x, g) | g)"
+    fit = um.fit(formula, small(), backend, seed=1 if backend == "bayes" else None)
+    np.testing.assert_array_equal(fit.design().x, um.fit(formula, small()).design().x)
+    assert fit.slopes("x").table["estimate"].item() == pytest.approx(
+        fit.fixed_effects.loc["within(x, g)", "estimate"], rel=1e-9
+    )
+    new = small().head(2).assign(g="new", **{"between(x, g)": 1.0})
+    beta = np.asarray(fit.fixed.estimate)
+    expected = beta[0] + beta[1] * (new["x"] - 1.0) + beta[2]
+    np.testing.assert_allclose(fit.predict(new, new_levels="population"), expected, rtol=1e-8)
+
+
+def test_the_contextual_effect_is_a_hypothesis_of_the_hybrid_model() -> None:
+    hybrid = um.fit("y ~ within(x, g) + between(x, g) + (1 | g)", small())
+    mundlak = um.fit("y ~ x + between(x, g) + (1 | g)", small()).fixed_effects.loc["between(x, g)"]
+    found = hybrid.hypotheses("between(x, g) = within(x, g)").table.iloc[0]
+    for name in ("estimate", "std_error", "df", "p_value"):
+        assert found[name] == pytest.approx(mundlak[name], rel=1e-5)
+
+
+def test_a_slope_within_may_depend_on_the_mean() -> None:
+    """The closed form of the region: where (b1 + b3 z)^2 exceeds t^2 times its variance."""
+    fit = um.fit("y ~ within(x, g) * between(x, g) + (1 | g)", small())
+    found = fit.johnson_neyman("x", by="between(x, g)", df_method="normal").table
+    b, v = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed_cov)
+    t2 = 1.959963984540054**2
+    roots = np.roots([b[3] ** 2 - t2 * v[3, 3], 2 * (b[1] * b[3] - t2 * v[1, 3]), b[1] ** 2 - t2 * v[1, 1]])
+    ends = [e for e in found["lower"].iloc[1:] if np.isreal(e)]
+    low, high = found["lower"].min(), found["upper"].max()
+    inside = sorted(float(r.real) for r in roots if abs(r.imag) < 1e-12 and low < r.real < high)
+    np.testing.assert_allclose(ends, inside, rtol=1e-6)
+
+
+def test_the_dispersion_may_have_means_of_its_own() -> None:
+    frame = small()
+    fit = um.fit("z ~ within(x, g) + (1 | g)", frame, family="negative_binomial", dispformula="~ between(f == 'a', g)")
+    assert fit.dispersion_effects.index.tolist() == ["Intercept", 'between(f == "a", g)']
+    loaded = um.FitResult.from_json(fit.to_json())
+    np.testing.assert_array_equal(loaded.predict(frame.head(3)), fit.predict(frame.head(3)))
+    fit = um.fit("z ~ x + (1 | g) + offset(between(x, g))", frame, family="poisson")
+    hand = um.fit("z ~ x + (1 | g) + offset(b)", by_hand(frame), family="poisson")
+    np.testing.assert_allclose(fit.predict(frame), hand.predict(by_hand(frame)), rtol=SAME)
+
+
 def test_pictures_hold_the_mean_of_each_level() -> None:
     frame = small()
     fit = um.fit("y ~ within(x, g) + between(x, g) + (1 | g)", frame)

@@ -25,7 +25,7 @@ from unimix.design.estimability import (
 )
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
-from unimix.design.level_means import learn_level_means
+from unimix.design.level_means import learn_level_means, mean_calls
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.ordered_response import check_intercept
 from unimix.design.relationships import related
@@ -155,7 +155,7 @@ def build_design(  # noqa: PLR0915  one step after the other
         levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
         contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
-        level_means=level_means,
+        level_means={k: level_means[k] for k in mean_calls(spec.without_dispersion())},
         kept=tuple(int(j) for j in kept),
         categories=family.categories if isinstance(family, Cumulative) else (),
         aliases=aliases_of(x, spanned),
