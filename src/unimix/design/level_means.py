@@ -112,9 +112,9 @@ def learn_level_means(
         DataError: If a column of the data is called as a term, or the expression is not numeric.
     """
     extended, learnt, states = dict(columns), dict[str, LevelMeans](), dict[str, dict[str, Any]]()
+    env = Environment(columns, states)
     for name, call in mean_calls(spec).items():
         _refuse_called(name, column_labels(data), fitted=True)
-        env = Environment(columns, states)
         values = one_number(call.arguments[0], env)
         factors = group_factors(call)
         codes, combined = combine([as_factor(columns[f], f) for f in factors])
@@ -196,6 +196,8 @@ def read_with_means(
     Raises:
         DataError: If ``strict`` and a level has no mean, or columns are absent or called almost as the means.
     """
+    if not means:
+        return read_columns(data, names), {}
     labels, calls = column_labels(data), mean_calls(spec)
     for name in (n for n in names if n in means):
         _refuse_called(name, labels, fitted=False)
