@@ -99,6 +99,12 @@ def test_a_transformed_response_is_turned_back_with_its_points() -> None:
     np.testing.assert_allclose(turned, np.exp(logs), rtol=1e-12)
 
 
+def test_offsets_of_points_and_means_are_told_apart() -> None:
+    frame = um.load_dataset("grouseticks").assign(YEAR=lambda d: d["YEAR"].astype(str), time=2.0)
+    fit = um.fit("TICKS ~ YEAR + offset(log(time)) + (1 | BROOD)", frame, family="poisson")
+    assert any("the means the mean offset" in note for note in fit.plot.means("YEAR", draw=False).attrs["notes"])
+
+
 def test_shares_of_successes_are_the_responses() -> None:
     herds = um.load_dataset("cbpp")
     fit = um.fit("cbind(incidence, size - incidence) ~ period + (1 | herd)", herds, family="binomial")

@@ -74,6 +74,8 @@ def means_and_points(
         kept = np.all([s.notna() for s in shown.values()], axis=0) if names else np.ones(design.n, dtype=bool)
         rows = rows[kept & rows["y"].notna().to_numpy()]
         notes.append(_points_note(fit, points, len(rows), design.n))
+        if points == "response" and design.offset is not None:
+            notes.append("Each point has the offset of its row, such as its exposure, and the means the mean offset.")
         frame = pd.concat([frame, rows.assign(kind="data")], ignore_index=True)
     frame = frame[["kind", *names, "y", "lower", "upper"]]
     frame.attrs = {"names": names, "notes": notes, "scale": asked.scale_name, "title": asked.title}
