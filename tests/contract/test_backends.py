@@ -50,7 +50,7 @@ class TestPyMC(BackendContract):
     options = {"sampler": "nutpie", "draws": 2500, "tune": 500, "chains": 2, "cores": 1, "target_accept": 0.9}
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
     references = frozenset({"sleepstudy_slope", "penicillin"})
-    starved = {"draws": 40, "tune": 20, "retry": False}
+    starved = {"sampler": "pymc", "draws": 40, "tune": 20, "retry": False}  # compiled in seconds
     fitted_features = FEATURES | {Feature.CORRELATED_TERMS}
     fitted_cells = SAMPLED
 
