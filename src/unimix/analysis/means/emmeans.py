@@ -12,6 +12,7 @@ import numpy.typing as npt
 from unimix.analysis.comparisons.predictors import Predictors, response_note
 from unimix.analysis.means import averaging
 from unimix.analysis.means.averaging import checked_labels, checked_weights, grid_in_words, interaction_note
+from unimix.analysis.means.contrast_result import Contrasts
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
@@ -26,7 +27,6 @@ from unimix.errors import OptionError
 from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
-from unimix.fitted.table_result import TableResult
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def contrasts(
     equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
-) -> TableResult:
+) -> Contrasts:
     """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
     Args:

@@ -40,6 +40,10 @@ class RowsOfAll(PopulationRows):
         lacking = [rows.lacks(part) for rows, part in zip(self.each, self._parts(x), strict=True)]
         return np.asarray(np.any(lacking, axis=0))
 
+    def outside(self, x: FloatArray) -> FloatArray:
+        """Parts of the rows that the estimates of some fit do not determine, shape (n, d)."""
+        return np.hstack([rows.outside(part) for rows, part in zip(self.each, self._parts(x), strict=True)])
+
     def fitted(self, rows: Linear, what: str) -> Linear:
         """The first fit's columns that were fitted; refused if a fit does not determine the rows."""
         made = [

@@ -1,0 +1,197 @@
+"""Contrasts of contrasts, empty cells, joint tests and letters, against R's emmeans and brute force."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import unimix as um
+
+R: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "contrasts_of_contrasts_r.json").read_text())
+COLUMNS = ("estimate", "std_error", "lower", "upper")
+
+
+@pytest.fixture(scope="module")
+def pigs() -> pd.DataFrame:
+    """The unbalanced rows of tests/data/contrasts_of_contrasts_r.R."""
+    data = um.load_dataset("dietox")
+    data["stage"] = pd.cut(data["Time"], [0, 4, 8, 12], labels=["early", "mid", "late"])
+    lost = (data["Cu"] == "Cu035") & (data["Time"] % 3 == 1) | (data["Evit"] == "Evit200") & (data["Time"] % 4 == 2)
+    return data[~lost]
+
+
+def fitted(data: pd.DataFrame, response: str = "Weight", terms: str = "Cu * stage + Evit") -> um.FitResult:
+    return um.fit(f"{response} ~ {terms} + (1 | Pig)", data, "pls")
+
+
+@pytest.fixture(scope="module")
+def plain(pigs: pd.DataFrame) -> um.FitResult:
+    return fitted(pigs)
+
+
+@pytest.fixture(scope="module")
+def logged(pigs: pd.DataFrame) -> um.FitResult:
+    return fitted(pigs, "log(Weight)")
+
+
+def without(data: pd.DataFrame, stage: str) -> pd.DataFrame:
+    return data[~((data["Cu"] == "Cu035") & (data["stage"] == stage))]
+
+
+def agree(found: Any, expected: dict[str, Any]) -> None:
+    """Estimates and standard errors within 5e-6 of a standard error: lme4 stops 1e-6 from its optimum.
+
+    Degrees of freedom within 1e-5, because lmerTest takes derivatives by differences, and ends of intervals with them
+    within 1e-5 of a standard error; p values within 1e-4, because R integrates the studentized range to four digits.
+    """
+    table = found.table
+    value = next(c for c in ("ratio", "estimate") if c in table)
+    error = np.array(expected["std_error"])
+    for mine, theirs in zip((value, *COLUMNS[1:]), COLUMNS, strict=True):
+        near = 1e-5 if mine in ("lower", "upper") else 5e-6
+        np.testing.assert_array_less(np.abs(table[mine] - expected[theirs]), near * error, err_msg=mine)
+    np.testing.assert_allclose(table["df"], expected["df"], rtol=1e-5)
+    if "p_value" in table:
+        np.testing.assert_allclose(table["p_value"], expected["p_value"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", "response"])
+def test_they_are_those_of_emmeans(name: str, plain: um.FitResult, logged: um.FitResult) -> None:
+    """Differences of differences, and ratios of ratios of a response that is turned back from its logarithm."""
+    expected, ratios = R[name], name == "response"
+    fit, kind = (logged, {"kind": "response"}) if ratios else (plain, {})
+    within = fit.contrasts("~ stage | Cu", "consecutive", adjust="none", **kind)
+    apart = within.contrasts(by="contrast")
+    agree(apart, expected["within"])
+    agree(within.contrasts("reference", by="contrast", adjust="sidak"), expected["reference"])
+    agree(within.contrasts(adjust="none"), expected["groups"])
+    agree(apart.contrasts("consecutive", by="contrast", adjust="none"), expected["third"])
+    agree(fit.contrasts("Cu", adjust="none", **kind).contrasts(), expected["pairs"])
+    agree(fit.contrasts("Cu", "del.eff", adjust="none", **kind).contrasts(adjust="none"), expected["effects"])
+    every = within.contrasts(by=[], adjust="holm")
+    # emmeans' rows have the groups in the same order, and Bonferroni's intervals beside Holm's p values
+    agree(every, expected["all"])
+    sign = "/" if ratios else "-"
+    assert every["contrast"].tolist() == [
+        label.replace(" Cu", ", Cu") for label in expected["all"]["label"]
+    ]
+    assert apart["of"].tolist() == [
+        *[f"mid {sign} early"] * 3,
+        *[f"late {sign} mid"] * 3,
+    ]
+    bounds = (1 / 1.1, 1.1) if ratios else (-3, 3)
+    tested = within.contrasts(by="contrast", adjust="none", equivalence=bounds)
+    np.testing.assert_allclose(tested["p_equivalence"], expected["equivalence"], rtol=1e-5)
+    assert "adjusted for all of them (holm), intervals by Bonferroni" in str(every)
+    assert "those of the same contrast (tukey)" in str(apart)
+
+
+@pytest.mark.parametrize("name", ["empty", "empty_log"])
+def test_what_an_empty_cell_leaves_is_that_of_emmeans(name: str, pigs: pd.DataFrame) -> None:
+    """Cu035 has no late weeks."""
+    expected, ratios = R[name], name == "empty_log"
+    fit = fitted(without(pigs, "late"), "log(Weight)" if ratios else "Weight")
+    sign, kind = ("/", {"kind": "response"}) if ratios else ("-", {})
+    within = fit.contrasts("~ stage | Cu", "consecutive", adjust="none", **kind)
+    agree(within, expected["consec"])
+    assert f"combinations of levels that they need: Cu035: late {sign} mid." in within.notes[-1]
+    pairs = fit.contrasts("Cu", adjust="none", **kind)
+    agree(pairs, {k: np.atleast_1d(v) for k, v in expected["pairs"].items()})
+    assert f"Cu000 {sign} Cu035, Cu035 {sign} Cu175" in pairs.notes[-1]
+    agree(fit.contrasts("~ Cu | stage", adjust="none", **kind), expected["by_stage"])
+    agree(fit.contrasts("~ stage | Cu", "poly", **kind), expected["poly"])
+    agree(fit.contrasts("~ Cu | stage", "del.eff", adjust="none", **kind), expected["del_eff"])
+    # the family of a contrast that is left out stays that of all three doses, as in emmeans
+    apart = within.contrasts(by="contrast")
+    agree(apart, expected["within"])
+    assert f"late {sign} mid: Cu000 {sign} Cu035" in apart.notes[-1]
+
+
+def test_nested_factors_are_those_of_emmeans(pigs: pd.DataFrame) -> None:
+    data = pigs.assign(part=pigs["Cu"].str[2:] + " " + pigs["stage"].astype(str))
+    fit = fitted(data[data["part"] != "035 mid"], terms="Cu / part + Evit")
+    expected = R["nested"]
+    agree(fit.emmeans("Cu"), expected["cu"])
+    parts = fit.emmeans("part").table.sort_values("part")
+    np.testing.assert_allclose(parts["estimate"], expected["parts"]["estimate"], rtol=1e-7)
+    agree(fit.contrasts("Cu"), expected["pairs"])
+    inside = fit.contrasts("~ part | Cu", adjust="none")
+    agree(inside, expected["within"])
+    joint = fit.contrasts("~ part | Cu", joint=True)
+    check_joint(joint, R["joint_nested"])
+
+
+def check_joint(found: Any, expected: dict[str, Any], den_df: float = 2e-3) -> None:
+    """F within half of emmeans' last digit.
+
+    Its degrees of freedom are the smallest of the rows' instead of Fai and Cornelius's: within 2e-3 for balanced rows.
+    """
+    np.testing.assert_allclose(found["F"], expected["F"], atol=6e-4)
+    assert found["num_df"].tolist() == expected["num_df"]
+    np.testing.assert_allclose(found["den_df"], expected["den_df"], rtol=den_df)
+    np.testing.assert_allclose(np.log(found["p_value"]), np.log(expected["p_value"]), rtol=5e-3)
+
+
+def test_joint_tests_of_groups_are_those_of_emmeans(
+    plain: um.FitResult, logged: um.FitResult, pigs: pd.DataFrame
+) -> None:
+    """Of an empty cell, what the data determine is tested, whichever contrasts span it."""
+    for fit, name in ((plain, "joint"), (logged, "joint_log")):
+        stages = {k: v[:3] for k, v in R[name].items()}  # the first three of emmeans::joint_tests(m, by = "Cu")
+        check_joint(fit.contrasts("~ stage | Cu", joint=True), stages)
+        check_joint(fit.contrasts("~ stage | Cu", "poly", kind="response", joint=True), stages)
+    check_joint(plain.contrasts("~ Cu | stage", "consecutive", joint=True), R["joint_stage"], 1e-4)  # lmerTest's
+    for stage, name in (("late", "joint_empty"), ("mid", "joint_middle")):
+        fit = fitted(without(pigs, stage))
+        for method in ("consecutive", "pairwise", "poly"):
+            found = fit.contrasts("~ stage | Cu", method, joint=True)
+            check_joint(found, R[name])
+        assert "Tested as far as the data determine them" in found.notes[-1]
+    with pytest.raises(um.OptionError, match="without joint=True"):
+        found.contrasts()
+
+
+def test_polynomials_effects_and_letters_are_those_of_emmeans(
+    plain: um.FitResult, logged: um.FitResult, pigs: pd.DataFrame
+) -> None:
+    agree(plain.contrasts("stage", "poly", scores=[0, 1, 4]), R["scores"])
+    agree(plain.contrasts("stage", "poly"), R["poly"])
+    agree(logged.contrasts("stage", "poly", kind="response"), R["poly_log"])
+    agree(logged.contrasts("stage", "del.eff", adjust="none", kind="response"), R["effects_log"])
+    for fit, name in (
+        (plain, "letters"),
+        (logged, "letters_log"),
+        (fitted(without(pigs, "late")), "letters_empty"),
+    ):
+        for kind in ("link", "response"):
+            assert fit.emmeans(["Cu", "stage"], kind=kind).letters()["letters"].tolist() == R[name]
+
+
+def test_codings_of_factors_do_not_change_them(pigs: pd.DataFrame, plain: um.FitResult) -> None:
+    """The same means in other columns: 1e-6 of a standard error."""
+    within = plain.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", adjust="none").table
+    for coding in ("sum", "helmert", "poly"):
+        coded = um.fit(plain.formula, pigs, "pls", contrasts={"Cu": coding, "stage": coding, "Evit": coding})
+        found = coded.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", adjust="none").table
+        assert (np.abs(found["estimate"] - within["estimate"]) < 1e-6 * within["std_error"]).all()
+        np.testing.assert_allclose(found[["std_error", "df"]], within[["std_error", "df"]], rtol=1e-5)
+
+
+def test_covariances_are_those_of_the_means(plain: um.FitResult) -> None:
+    """(a - b) - (a - c) = c - b, with its standard error and degrees of freedom."""
+    pairs = plain.contrasts("Cu", adjust="none")
+    twice = pairs.contrasts({"it": [1, -1, 0]}).table.iloc[0]
+    once = plain.contrasts("Cu", {"it": [0, -1, 1]}).table.iloc[0]
+    for column in ("estimate", "std_error", "df", "p_value"):
+        assert twice[column] == pytest.approx(once[column], rel=1e-9)
+    whole = plain.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", joint=True)
+    mixed = plain.contrasts("~ Cu * stage", interaction="consecutive", joint=True)
+    both = plain.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by=[], joint=True)
+    assert whole["num_df"].tolist() == [2, 2]
+    assert mixed["num_df"].tolist() == [4]
+    assert both["num_df"].tolist() == [5]
