@@ -15,6 +15,11 @@ from unimix.analysis.means.scales import Scale
 from unimix.errors import UnimixError
 from unimix.likelihood.lmm.batched_linalg import null_space
 
+CONSTANT = (
+    "Contrasts with a standard error of 0 do not depend on the coefficients: the model has no term for them, and there is "
+    "nothing to test."
+)
+"""Note on contrasts that are the same whatever the data, such as interactions of a model without them."""
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -72,12 +77,23 @@ class Combinations:
         lacking[kept] = 0.0
         return np.asarray(null_space(lacking.T) @ turn)
 
+    def are_constant(self, turn: FloatArray) -> BoolArray:
+        """Whether combinations (k, m) do not depend on the coefficients, as interactions that the model lacks."""
+        if self.is_turned and not self.are_ratios:
+            return np.zeros(len(turn), dtype=bool)
+        return ~self._linear(turn).any(axis=1)
+
+    def _linear(self, turn: FloatArray) -> FloatArray:
+        """Combinations (k, m) as linear functions of the fixed effects, shape (k, p), zero where terms cancel."""
+        rows = turn @ self.weights
+        return np.where(np.abs(rows) > 1e-12 * (np.abs(turn) @ np.abs(self.weights)), rows, 0.0)
+
     def differences(self, turn: FloatArray) -> tuple[Functions, FloatArray]:
         """Combinations (k, m) of the means as functions of the fixed effects, and the constants added to them (k,)."""
+        if not self.is_turned or self.scale.ratio:
+            return self.inference.functions(self._linear(turn)), turn @ self.offset
         used = np.flatnonzero((turn != 0).any(axis=0))
         turn, weights, offset = turn[:, used], self.weights[used], self.offset[used]
-        if not self.is_turned or self.scale.ratio:
-            return self.inference.functions(turn @ weights), turn @ offset
         eta, scale = weights @ self.inference.beta + offset, self.scale.take(used)
         gradient = turn @ (scale.slope(eta)[:, None] * weights)
         draws = self.inference.posterior
@@ -126,4 +142,4 @@ class Combinations:
         return [f"{what}; {level}{df}{'' if posterior else several}.", *self.warned]
 
 
-__all__ = ["Combinations"]
+__all__ = ["CONSTANT", "Combinations"]

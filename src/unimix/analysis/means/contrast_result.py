@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.combinations import Combinations
+from unimix.analysis.means.combinations import CONSTANT, Combinations
 from unimix.analysis.means.contrasts import (
     adjustment,
     as_ratios,
@@ -214,7 +214,8 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
     adjust, ratios = adjustment(asked.adjust, named), means.are_ratios
     bounds = checked_bounds(asked.equivalence, ratios=ratios)
     parts, labels, turns = [], [], []
-    left_out, endless, family = list[str](), False, 0
+    left_out, family = list[str](), 0
+    endless = constant = False
     for key, at in rows.groups():
         weights = asked.weights(rows, at, "/" if ratios else "-")
         turn = np.array(list(weights.values())) @ rows.weights[at]
@@ -225,11 +226,14 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
         turns.append(turn)
         if asked.joint:
             spanning = means.estimable_part(turn)
+            constant |= bool(means.are_constant(spanning).all())
+            spanning = spanning[~means.are_constant(spanning)]
             parts += [means.joint_row(spanning, outer)] if len(spanning) else []
         elif kept.any():
             functions, shift = means.differences(turn[kept])
             frame = contrast_table(functions, shift, adjust, len(at), means.ci_level, bounds)
             endless |= bool(np.isinf(functions.std_error).any())
+            constant |= bool(means.are_constant(turn[kept]).any())
             family = max(family, len(frame))
             if ratios:
                 draws = means.inference.posterior
@@ -241,6 +245,8 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
             if "p_value" in frame:
                 frame["adjust"] = adjust
             parts.append(frame)
+    if not parts and constant:
+        raise DataError("There is nothing to test: the model has no term for these contrasts, which are constants.")
     if not parts:
         raise DataError(f"None of these contrasts can be estimated: {NO_DATA}.")
     table, lacking = pd.concat(parts, ignore_index=True), f"because {NO_DATA} that they need: {listing(left_out)}."
@@ -248,7 +254,7 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
         notes = [*means.warned, *([f"Tested as far as the data determine them, {lacking}"] if left_out else [])]
         heading = f"Joint tests of the contrasts, {means.inference.joint_words}"
         return Contrasts(table, notes, heading)
-    notes = [*means.notes_of(adjust, rows.family), *([ENDLESS] if endless else [])]
+    notes = [*means.notes_of(adjust, rows.family), *([ENDLESS] if endless else []), *([CONSTANT] if constant else [])]
     if bounds is not None and means.inference.posterior is None and family > 1:
         notes += adjustment_note(adjust)
     notes += [f"Left out, {lacking}"] if left_out else []

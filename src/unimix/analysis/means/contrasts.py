@@ -106,13 +106,14 @@ def contrast_table(
 def contrast_p_values(functions: Functions, adjust: str, family: int) -> FloatArray:
     """P values of contrasts, adjusted for all of them together, shape (m,).
 
-    A contrast that tends to infinity has no test, NaN: it counts as one of the contrasts, as the least significant.
+    A contrast that tends to infinity, or is a constant, has no test, NaN: it counts as one of the contrasts, as the
+    least significant.
     """
-    endless, error = np.isinf(functions.std_error), functions.std_error
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = np.where(endless, 0.0, functions.estimate / error)
+    error = functions.std_error
+    untested = np.isinf(error) | ~(error > 0)
+    statistic = np.where(untested, 0.0, functions.estimate / np.where(untested, 1.0, error))
     p_value = adjusted_p_values(adjust, statistic, functions.df, _correlation(functions), family)
-    return np.where(endless, np.nan, p_value)
+    return np.where(untested, np.nan, p_value)
 
 
 def _correlation(functions: Functions) -> FloatArray:
