@@ -145,6 +145,3 @@ def test_what_has_no_average_is_refused(herds: um.FitResult) -> None:
     logged = um.fit("log(Reaction) ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
     with pytest.raises(um.OptionError, match="bias_adjust=True instead"):
         logged.emmeans("Days", average="groups")
-    poisson = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", um.load_dataset("grouseticks"), "pls", family="poisson")
-    with pytest.raises(um.OptionError, match=r"fit.comparisons\('cHEIGHT', comparison='dydx', average='groups'\)"):
-        poisson.slopes("cHEIGHT", average="groups")
