@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import unimix as um
 
@@ -77,9 +78,7 @@ def test_they_are_those_of_emmeans(name: str, plain: um.FitResult, logged: um.Fi
     # emmeans' rows have the groups in the same order, and Bonferroni's intervals beside Holm's p values
     agree(every, expected["all"])
     sign = "/" if ratios else "-"
-    assert every["contrast"].tolist() == [
-        label.replace(" Cu", ", Cu") for label in expected["all"]["label"]
-    ]
+    assert every["contrast"].tolist() == [label.replace(" Cu", ", Cu") for label in expected["all"]["label"]]
     assert apart["of"].tolist() == [
         *[f"mid {sign} early"] * 3,
         *[f"late {sign} mid"] * 3,
@@ -177,7 +176,9 @@ def test_codings_of_factors_do_not_change_them(pigs: pd.DataFrame, plain: um.Fit
     within = plain.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", adjust="none").table
     for coding in ("sum", "helmert", "poly"):
         coded = um.fit(plain.formula, pigs, "pls", contrasts={"Cu": coding, "stage": coding, "Evit": coding})
-        found = coded.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", adjust="none").table
+        found = (
+            coded.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(by="contrast", adjust="none").table
+        )
         assert (np.abs(found["estimate"] - within["estimate"]) < 1e-6 * within["std_error"]).all()
         np.testing.assert_allclose(found[["std_error", "df"]], within[["std_error", "df"]], rtol=1e-5)
 
@@ -195,3 +196,94 @@ def test_covariances_are_those_of_the_means(plain: um.FitResult) -> None:
     assert whole["num_df"].tolist() == [2, 2]
     assert mixed["num_df"].tolist() == [4]
     assert both["num_df"].tolist() == [5]
+
+
+@pytest.mark.parametrize("coding", ["treatment", "poly"])
+def test_what_the_model_has_no_term_for_has_no_test(coding: str, pigs: pd.DataFrame) -> None:
+    """Rounding errors of an interaction that is zero by the model, 1e-16, had a p value of 0.01 in poly coding."""
+    codings = dict.fromkeys(("Cu", "stage", "Evit"), coding)
+    fit = um.fit("Weight ~ Cu + stage + Evit + (1 | Pig)", pigs, "pls", contrasts=codings)
+    within = fit.contrasts("~ stage | Cu", "consecutive", adjust="none")
+    for made in (within.contrasts(by="contrast"), fit.contrasts("~ stage * Cu", interaction="pairwise")):
+        assert (made["estimate"] == 0).all()
+        assert (made["std_error"] == 0).all()
+        assert made["p_value"].isna().all()
+        assert "do not depend on the coefficients" in made.notes[-1]
+    for call in (within.contrasts, fit.emmeans(["stage", "Cu"]).contrasts):
+        given = {"by": "contrast"} if call == within.contrasts else {"interaction": "pairwise"}
+        with pytest.raises(um.DataError, match="the model has no term for these contrasts"):
+            call(joint=True, **given)
+
+
+def test_bounds_of_ratios_do_not_depend_on_the_base_of_the_logarithm(pigs: pd.DataFrame) -> None:
+    """log10 and log2 of the same response, to 1e-6: the optima differ."""
+    tables = [
+        fitted(pigs, response).contrasts("Cu", kind="response", adjust="none", equivalence=(0.9, 1.1)).table
+        for response in ("log(Weight)", "log10(Weight)", "log2(Weight)")
+    ]
+    change, error = np.log(tables[0]["ratio"]), tables[0]["std_error"] / tables[0]["ratio"]
+    upper = stats.t.cdf((change - np.log(1.1)) / error, tables[0]["df"])
+    np.testing.assert_allclose(tables[0]["p_nonsuperiority"], upper, rtol=1e-8)
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0], rtol=1e-5)
+
+
+def test_posteriors_have_them_by_their_draws(pigs: pd.DataFrame) -> None:
+    """Ratios of ratios draw by draw: means, SDs and quantiles of exp of the draws' differences."""
+    fit = um.fit("log(Weight) ~ Cu * stage + (1 | Pig)", pigs, um.backends.Bayes(draws=100), seed=1)
+    means = fit.emmeans(["stage", "Cu"], kind="response")
+    found = means.contrasts("consecutive", simple="stage").contrasts("reference", by="contrast").table
+    draws = means._inference.posterior @ means.functions.weights.T  # type: ignore[operator]
+    rate = draws[:, [1, 4, 7, 2, 5, 8]] - draws[:, [0, 3, 6, 1, 4, 7]]
+    ratios = np.exp(rate[:, [1, 2, 4, 5]] - rate[:, [0, 0, 3, 3]])
+    np.testing.assert_allclose(found["ratio"], ratios.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(found["std_error"], ratios.std(axis=0, ddof=1), rtol=1e-10)
+    np.testing.assert_allclose(found["lower"], np.quantile(ratios, 0.025, axis=0), rtol=1e-3)  # of the logarithms
+    assert "p_direction" in found
+    assert "p_value" not in found
+
+
+@pytest.mark.r
+def test_other_engines_and_loaded_fits_have_the_same(plain: um.FitResult, pigs: pd.DataFrame) -> None:
+    """5e-6 of a standard error for lme4, which stops there; none for a loaded fit."""
+    call = {"by": "contrast", "adjust": "none"}
+    mine = plain.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(**call).table
+    loaded = um.FitResult.from_json(plain.to_json()).with_data(pigs)
+    other = um.fit(plain.formula, pigs, "lme4")
+    for fit, near in ((loaded, 1e-9), (other, 5e-6)):
+        found = fit.contrasts("~ stage | Cu", "consecutive", adjust="none").contrasts(**call).table
+        assert (np.abs(found["estimate"] - mine["estimate"]) < near * mine["std_error"]).all()
+        np.testing.assert_allclose(found[["std_error", "df"]], mine[["std_error", "df"]], rtol=10 * near)
+
+
+def test_differences_of_responses_have_their_own_gradient(pigs: pd.DataFrame) -> None:
+    """Of sqrt(y) turned back: the squares of the means, by the delta method by hand."""
+    fit = fitted(pigs, "sqrt(Weight)")
+    means = fit.emmeans(["stage", "Cu"], kind="response")
+    found = means.contrasts("consecutive", simple="stage").contrasts(by="contrast", adjust="none").table.iloc[0]
+    by_hand = means.hypotheses("(b1 - b0) - (b4 - b3) = 0").table.iloc[0]
+    for column in ("estimate", "std_error", "df", "p_value", "lower"):
+        assert found[column] == pytest.approx(by_hand[column], rel=1e-8)
+
+
+def test_what_cannot_be_compared_is_refused(plain: um.FitResult) -> None:
+    within = plain.contrasts("~ stage | Cu", "consecutive", adjust="none")
+    with pytest.raises(um.OptionError, match="by='stage' is not a column of these contrasts: contrast, Cu"):
+        within.contrasts(by="stage")
+    with pytest.raises(um.OptionError, match=r"nothing to compare it with. Type by=\[\]"):
+        within.contrasts(by=["contrast", "Cu"])
+    with pytest.raises(um.OptionError, match="Form several contrasts first"):
+        plain.contrasts("Cu", {"it": [1, -1, 0]}).contrasts()
+    with pytest.raises(um.OptionError, match="several kinds of contrasts"):
+        plain.emmeans(["Cu", "stage"]).contrasts(simple="each", adjust="none").contrasts()
+    with pytest.raises(um.OptionError, match="'late - mid' is not one of|reference='late' is not one of"):
+        within.contrasts("reference", reference="late")
+    one = plain.emmeans(["stage", "Cu"]).contrasts({"rise": [-1, 0, 1]}, simple="stage")
+    with pytest.raises(um.OptionError, match="Type by='contrast'"):
+        one.contrasts()
+    named = one.contrasts(by="contrast", adjust="none")
+    assert named["of"].tolist() == ["rise"] * 3
+    assert (
+        within.contrasts("reference", reference="late - mid", adjust="none")["contrast"].tolist()
+        == ["(mid - early) - (late - mid)"] * 3
+    )

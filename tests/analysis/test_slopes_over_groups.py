@@ -62,7 +62,9 @@ def test_they_are_those_of_simulated_groups(fit: um.FitResult) -> None:
     """Half a million groups: four standard errors of their mean slope."""
     effects = np.random.default_rng(1).multivariate_normal([0, 0], np.asarray(fit.random[0].covariance), 500_000)
     new, step = {"x": [0.7], "f": ["v"]}, 1e-5
-    low, high = (float(fit.predict({"x": [0.7 + s], "f": ["v"]}, level="population", kind="link")[0]) for s in (-step, step))
+    low, high = (
+        float(fit.predict({"x": [0.7 + s], "f": ["v"]}, level="population", kind="link")[0]) for s in (-step, step)
+    )
     eta, rate = (low + high) / 2 + effects @ [1, 0.7], (high - low) / (2 * step) + effects[:, 1]
     made = special.expit(eta) * special.expit(-eta) * rate
     found = float(fit.slopes("x", by="f", at=new, average="groups")["estimate"].iloc[0])
@@ -160,6 +162,8 @@ def test_what_has_no_such_slope_is_refused(data: pd.DataFrame) -> None:
     logged = um.fit("log(t) ~ x + (1 | g)", data, "pls")
     with pytest.raises(um.OptionError, match=r"fit.emmeans\('x', at=\{'x': \[0, 1\]\}, kind='response', bias_adjust"):
         logged.slopes("x", average="groups")
-    steep = um.fit("y ~ s + (0 + sqrt(s) | g)", data.assign(s=np.where(data["s"] < 0.1, 0, data["s"])), "pls", family="binomial")
+    steep = um.fit(
+        "y ~ s + (0 + sqrt(s) | g)", data.assign(s=np.where(data["s"] < 0.1, 0, data["s"])), "pls", family="binomial"
+    )
     with pytest.raises(um.DataError, match="the random effects' columns have no slope at s = 0"):
         steep.slopes("s", at={"s": 0}, average="groups")

@@ -213,6 +213,8 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
     named = asked.method if isinstance(asked.method, str) and asked.interaction is None else "weights"
     adjust, ratios = adjustment(asked.adjust, named), means.are_ratios
     bounds = checked_bounds(asked.equivalence, ratios=ratios)
+    if bounds is not None and ratios:  # natural logarithms, where those of the response have another base
+        bounds = (bounds[0] / means.scale.unit, bounds[1] / means.scale.unit)
     parts, labels, turns = [], [], []
     left_out, family = list[str](), 0
     endless = constant = False

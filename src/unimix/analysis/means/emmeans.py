@@ -150,7 +150,9 @@ def every_mean(
     if average is not None:
         _checked_average(fit, average, MEANS_OF_TURNED)
         if bias_adjust is not False:
-            raise OptionError(f"bias_adjust= is for a response that is turned back, not {fit.model.response}: leave it out.")
+            raise OptionError(
+                f"bias_adjust= is for a response that is turned back, not {fit.model.response}: leave it out."
+            )
         kind = "response"
     _checked(fit, weights, kind, ci_level)
     scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)

@@ -37,7 +37,8 @@ class OverGroups:
         family: Family of the response.
         z: Columns of each block, shapes (n, q).
         covariances: Covariance matrix of each block's effects, shapes (q, q).
-        sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws.
+        sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws, where ``covariances``
+            are used with draws of the coefficients.
     """
 
     family: Family
@@ -76,7 +77,9 @@ class OverGroups:
 
     def covariances_of_draws(self, which: slice) -> tuple[FloatArray, ...]:
         """Covariance matrices of each block's effects under some of the posterior draws, shapes (S, q, q)."""
-        return tuple(c[which] for c in self.sampled or ())
+        if self.sampled is None:  # a posterior that is known by its normal distribution has no draws of them
+            return tuple(c[None] for c in self.covariances)
+        return tuple(c[which] for c in self.sampled)
 
     def sd_of_draws(self, which: slice) -> FloatArray:
         """Standard deviations between groups under some of the posterior draws, shape (S, n)."""
