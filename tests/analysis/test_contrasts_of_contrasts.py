@@ -276,7 +276,7 @@ def test_what_cannot_be_compared_is_refused(plain: um.FitResult) -> None:
         plain.contrasts("Cu", {"it": [1, -1, 0]}).contrasts()
     with pytest.raises(um.OptionError, match="several kinds of contrasts"):
         plain.emmeans(["Cu", "stage"]).contrasts(simple="each", adjust="none").contrasts()
-    with pytest.raises(um.OptionError, match="'late - mid' is not one of|reference='late' is not one of"):
+    with pytest.raises(um.OptionError, match="reference='late' is not one of mid - early, late - mid"):
         within.contrasts("reference", reference="late")
     one = plain.emmeans(["stage", "Cu"]).contrasts({"rise": [-1, 0, 1]}, simple="stage")
     with pytest.raises(um.OptionError, match="Type by='contrast'"):

@@ -155,7 +155,7 @@ def expected_slope(family: Family, centre: FloatArray, sd: FloatArray) -> FloatA
 
 
 def expected_curvature(family: Family, centre: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """E h''(eta) and E Z h''(eta) for h = g^-1 and eta = centre + sd Z with a standard normal Z, in the shape of centre.
+    """E h''(eta) and E Z h''(eta) for h = g^-1, eta = centre + sd Z and a standard normal Z, in the shape of centre.
 
     The first is the second derivative of :func:`expected_response` with respect to ``centre``, and half of it the first
     with respect to the variance; the second is the derivative of :func:`expected_slope` with respect to ``sd``.

@@ -16,8 +16,8 @@ from unimix.errors import UnimixError
 from unimix.likelihood.lmm.batched_linalg import null_space
 
 CONSTANT = (
-    "Contrasts with a standard error of 0 do not depend on the coefficients: the model has no term for them, and there is "
-    "nothing to test."
+    "Contrasts with a standard error of 0 do not depend on the coefficients: the model has no term for them, and there "
+    "is nothing to test."
 )
 """Note on contrasts that are the same whatever the data, such as interactions of a model without them."""
 FloatArray = npt.NDArray[np.float64]
@@ -65,8 +65,8 @@ class Combinations:
         """Whether the estimates determine combinations (k, m) of the means, even if they do not determine the means."""
         used = np.abs(turn) > 0
         if self.is_turned and not self.are_ratios:  # differences of responses need the means themselves
-            return ~(used @ self.lost)
-        return ~(used @ self.empty) & ~self.rows.lacks(turn @ self.whole)
+            return np.asarray(~(used @ self.lost))
+        return np.asarray(~(used @ self.empty) & ~self.rows.lacks(turn @ self.whole))
 
     def estimable_part(self, turn: FloatArray) -> FloatArray:
         """Combinations that span all that the estimates determine of the combinations (k, m), shape (r, m)."""
@@ -81,7 +81,7 @@ class Combinations:
         """Whether combinations (k, m) do not depend on the coefficients, as interactions that the model lacks."""
         if self.is_turned and not self.are_ratios:
             return np.zeros(len(turn), dtype=bool)
-        return ~self._linear(turn).any(axis=1)
+        return np.asarray(~self._linear(turn).any(axis=1))
 
     def _linear(self, turn: FloatArray) -> FloatArray:
         """Combinations (k, m) as linear functions of the fixed effects, shape (k, p), zero where terms cancel."""

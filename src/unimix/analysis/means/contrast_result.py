@@ -100,6 +100,13 @@ class Asked:
 class Contrasts(TableResult):
     """Contrasts of means, with their covariances, so that they can be contrasted in turn.
 
+    Args:
+        table: The data frame.
+        notes: Sentences printed below the table.
+        heading: Line printed above the table; an empty text prints none.
+        rows: The contrasts, those that cannot be estimated included; None if they cannot be contrasted.
+        means: The means of which they are contrasts.
+
     Example:
         >>> import unimix as um
         >>> fit = um.fit("distance ~ Sex * factor(age) + (1 | Subject)", um.load_dataset("orthodont"))
@@ -112,6 +119,9 @@ class Contrasts(TableResult):
         Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals adjusted
         for those of the same contrast (tukey).
     """
+
+    _rows: ContrastRows | None
+    _means: Combinations | None
 
     def __init__(
         self,
@@ -232,20 +242,13 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
             spanning = spanning[~means.are_constant(spanning)]
             parts += [means.joint_row(spanning, outer)] if len(spanning) else []
         elif kept.any():
-            functions, shift = means.differences(turn[kept])
-            frame = contrast_table(functions, shift, adjust, len(at), means.ci_level, bounds)
-            endless |= bool(np.isinf(functions.std_error).any())
+            names = [name for name, k in zip(weights, kept, strict=True) if k]
+            frame = _frame(means, turn[kept], names, adjust, len(at), bounds)
+            endless |= "p_value" in frame and bool(np.isinf(frame["std_error"]).any())
             constant |= bool(means.are_constant(turn[kept]).any())
             family = max(family, len(frame))
-            if ratios:
-                draws = means.inference.posterior
-                drawn = None if draws is None else draws @ functions.weights.T + shift
-                frame = as_ratios(frame, means.scale.ratio, drawn, means.scale.unit)
-            frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(outer.items()):
                 frame.insert(0, str(name), [value] * len(frame))
-            if "p_value" in frame:
-                frame["adjust"] = adjust
             parts.append(frame)
     if not parts and constant:
         raise DataError("There is nothing to test: the model has no term for these contrasts, which are constants.")
@@ -263,6 +266,27 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
     levels = pd.DataFrame(labels)[["contrast", *rows.by]]
     made = ContrastRows(levels, ("contrast",), rows.by, np.concatenate(turns), rows.earlier)
     return Contrasts(table, notes, rows=made, means=means)
+
+
+def _frame(
+    means: Combinations,
+    turn: FloatArray,
+    names: list[str],
+    adjust: str,
+    family: int,
+    bounds: tuple[float, float] | None,
+) -> pd.DataFrame:
+    """The table of the contrasts of one group, whose weights are (k, m), out of a family of means of some size."""
+    functions, shift = means.differences(turn)
+    frame = contrast_table(functions, shift, adjust, family, means.ci_level, bounds)
+    if means.are_ratios:
+        draws = means.inference.posterior
+        drawn = None if draws is None else draws @ functions.weights.T + shift
+        frame = as_ratios(frame, means.scale.ratio, drawn, means.scale.unit)
+    frame.insert(0, "contrast", names)
+    if "p_value" in frame:
+        frame["adjust"] = adjust
+    return frame
 
 
 __all__ = ["Asked", "ContrastRows", "Contrasts", "contrasts_of"]

@@ -103,8 +103,8 @@ def moving_rows(
     rate, lost = differentiate(columns, at, *domain)
     if lost.any():
         raise DataError(
-            f"Slopes of {name}: the random effects' columns have no slope at {name} = {at[lost][0]:.6g}. Choose another "
-            "value by at=."
+            f"Slopes of {name}: the random effects' columns have no slope at {name} = {at[lost][0]:.6g}. Choose "
+            "another value by at=."
         )
     ends = np.cumsum([z.shape[1] for z in over.z])[:-1]
     return MovingRows(over.averaged(turn), *rows, tuple(np.split(turn @ rate, ends, axis=1)))
