@@ -112,10 +112,10 @@ class Contrasts(TableResult):
         >>> fit = um.fit("distance ~ Sex * factor(age) + (1 | Subject)", um.load_dataset("orthodont"))
         >>> growth = fit.contrasts("~ age | Sex", "consecutive", adjust="none")
         >>> growth.contrasts(by="contrast")  # is the growth of boys another than that of girls?
-        of       contrast       estimate  std_error    df  statistic  p_value    lower  upper  adjust
-        10 - 8   Male - Female   -0.1080     0.7839  75.0      -0.14    0.891  -1.6695  1.454  tukey
-        12 - 10  Male - Female    1.0341     0.7839  75.0       1.32    0.191  -0.5274  2.596  tukey
-        14 - 12  Male - Female    0.7500     0.7839  75.0       0.96    0.342  -0.8116  2.312  tukey
+        of       contrast       estimate  std_error    df  statistic  p_value    lower   upper  adjust
+        10 - 8   Male - Female   -0.1080     0.7784  75.0      -0.14    0.890  -1.6587  1.4428  tukey
+        12 - 10  Male - Female    1.0426     0.7784  75.0       1.34    0.185  -0.5081  2.5934  tukey
+        14 - 12  Male - Female    0.7500     0.7784  75.0       0.96    0.338  -0.8007  2.3007  tukey
         Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals adjusted
         for those of the same contrast (tukey).
     """

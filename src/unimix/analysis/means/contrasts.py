@@ -40,6 +40,8 @@ SYNONYMS = {
 """Names of the same contrasts in R's emmeans; ``trt.vs.ctrlk`` has the last level as reference."""
 ELSEWHERE = {"seq": "'consecutive'", "interaction": "interaction='pairwise', or one method per factor"}
 """Other names of contrasts, and what they are here."""
+POLYNOMIALS = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
+"""Names of polynomial contrasts by degree, as in R's emmeans."""
 SIGN = re.compile(r" [-/:] ")
 """Signs that the labels of contrasts have between those of means."""
 WITHOUT_INTERVALS = ("holm", "fdr")
@@ -222,7 +224,7 @@ def contrast_weights(
         case "consecutive":
             return {f"{labels[i + 1]} {sign} {labels[i]}": eye[i + 1] - eye[i] for i in range(m - 1)}
         case "poly":
-            names = ("linear", "quadratic", "cubic", "quartic")[: m - 1]
+            names = POLYNOMIALS[: m - 1]
             return dict(zip(names, _polynomials(m, len(names), scores), strict=True))
         case _:
             hint = f" emmeans' {method} is {ELSEWHERE[method]}." if method in ELSEWHERE else did_you_mean(method, KNOWN)

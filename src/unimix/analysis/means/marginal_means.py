@@ -125,7 +125,7 @@ class MarginalMeans(TableResult):
             method: Contrasts to form: pairwise; reference (each mean minus that of the first level, or of the level
                 named); effects (each mean minus the mean of all); del.eff (minus the mean of the others); consecutive;
                 mean_chg (the mean after each level minus that up to it); helmert; revpairwise; poly (orthogonal
-                polynomials, up to the fourth degree, by the smallest whole numbers); or weights by name,
+                polynomials, up to the sixth degree, by the smallest whole numbers); or weights by name,
                 ``{"low - rest": [1, -0.5, -0.5]}``. emmeans' trt.vs.ctrl, trt.vs.ctrlk, consec and eff are understood.
             adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
                 bonferroni, holm, fdr, mvt (multivariate t), dunnettx (reference only; emmeans' approximation of mvt).
