@@ -215,6 +215,26 @@ def test_what_the_model_has_no_term_for_has_no_test(coding: str, pigs: pd.DataFr
             call(joint=True, **given)
 
 
+def test_an_offset_is_a_constant_without_a_test(pigs: pd.DataFrame) -> None:
+    """log(t) of two values of t: log(1 / 2), known without error, and 1 / 2 as a ratio."""
+    data = pigs.assign(n=(pigs["Weight"] / 10).round().astype(int), t=1 + pigs["Time"] % 3)
+    fit = um.fit("n ~ Cu * stage + offset(log(t)) + (1 | Pig)", data, "pls", family="poisson")
+    link, ratio = (fit.contrasts("t", at={"t": [1, 2]}, kind=kind).table.iloc[0] for kind in ("link", "response"))
+    assert link["estimate"] == pytest.approx(np.log(0.5))
+    assert ratio["ratio"] == pytest.approx(0.5)
+    for row in (link, ratio):
+        assert row["std_error"] == 0
+        assert row[["statistic", "p_value"]].isna().all()
+    with pytest.raises(um.DataError, match="the model has no term for these contrasts"):
+        fit.contrasts("t", at={"t": [1, 2]}, joint=True)
+    # beside it, contrasts of contrasts do not depend on the offset
+    rates = [
+        fit.contrasts("~ stage | Cu", "consecutive", adjust="none", at={"t": t}).contrasts(by="contrast").table
+        for t in (1, 2)
+    ]
+    pd.testing.assert_frame_equal(rates[0], rates[1])
+
+
 def test_bounds_of_ratios_do_not_depend_on_the_base_of_the_logarithm(pigs: pd.DataFrame) -> None:
     """log10 and log2 of the same response, to 1e-6: the optima differ."""
     tables = [

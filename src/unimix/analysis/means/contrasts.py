@@ -97,6 +97,7 @@ def contrast_table(
     if moved.draws is not None:
         return pd.concat([frame.assign(p_direction=direction(moved.draws)), tested], axis=1)
     frame["p_value"] = contrast_p_values(moved, adjust, family)
+    frame.loc[~(functions.std_error > 0), "statistic"] = np.nan  # a constant has no test
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
         reach = _critical_values(joint, level, functions.df, _correlation(moved), family)
