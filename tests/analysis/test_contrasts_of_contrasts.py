@@ -307,3 +307,11 @@ def test_what_cannot_be_compared_is_refused(plain: um.FitResult) -> None:
         within.contrasts("reference", reference="late - mid", adjust="none")["contrast"].tolist()
         == ["(mid - early) - (late - mid)"] * 3
     )
+
+
+def test_a_predictor_may_be_called_of(pigs: pd.DataFrame) -> None:
+    fit = um.fit("Weight ~ of * stage + (1 | Pig)", pigs.rename(columns={"Cu": "of"}), "pls")
+    means = fit.emmeans(["stage", "of"])
+    apart = means.contrasts("consecutive", simple="stage", adjust="none").contrasts(by="contrast", adjust="none")
+    assert apart.columns[:2].tolist() == ["of1", "contrast"]
+    assert means.contrasts(simple="each", adjust="none").columns[:3].tolist() == ["of1", "stage", "of"]

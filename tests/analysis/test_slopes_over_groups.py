@@ -167,3 +167,25 @@ def test_what_has_no_such_slope_is_refused(data: pd.DataFrame) -> None:
     )
     with pytest.raises(um.DataError, match="the random effects' columns have no slope at s = 0"):
         steep.slopes("s", at={"s": 0}, average="groups")
+
+
+def test_an_offset_and_a_slope_of_its_own_move_with_the_predictor(data: pd.DataFrame) -> None:
+    """log(t) as offset and as random slope: central differences of predict(average="groups"), 1e-7."""
+    fit = um.fit("k ~ x * f + offset(log(t)) + (1 + log(t) | g)", data, "pls", family="poisson")
+    found = fit.slopes("t", by="f", at={"t": 2.0, "x": 0.5}, average="groups")["estimate"]
+    for i, f in enumerate("uv"):
+        ends = fit.predict({"f": [f] * 2, "x": [0.5] * 2, "t": [2 - 1e-4, 2 + 1e-4]}, average="groups")
+        assert found.iloc[i] == pytest.approx((ends[1] - ends[0]) / 2e-4, rel=1e-7)
+
+
+def test_a_level_without_rows_has_no_slope_of_its_response(data: pd.DataFrame) -> None:
+    """Its slope on the link scale is known, as that of all levels; its response is not."""
+    part = data.assign(h=np.tile(list("pqr"), 160))
+    fit = um.fit("k ~ f * h + x + (1 | g)", part[~((part["f"] == "v") & (part["h"] == "r"))], "pls", family="poisson")
+    found = fit.slopes("x", by=["f", "h"], average="groups")
+    assert found["estimate"].isna().tolist() == [False] * 5 + [True]
+    assert fit.slopes("x", by=["f", "h"])["estimate"].notna().all()
+    assert len(found.contrasts(adjust="none")) == 10
+    assert "'u, p - v, r'" in found.contrasts(adjust="none").notes[-1]
+    with pytest.raises(um.DataError, match="Slopes of x: 1 of 1 rows cannot be estimated"):
+        fit.slopes("x", at={"f": "v", "h": "r"}, average="groups")

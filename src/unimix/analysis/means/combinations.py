@@ -100,6 +100,8 @@ class Combinations:
         drawn = None if draws is None else scale.of_draws(draws @ weights.T + offset) @ turn.T
         estimate = turn @ scale.mean(eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self.inference.covariance @ gradient.T
+        if drawn is not None:
+            covariance = np.atleast_2d(np.cov(drawn, rowvar=False))
         # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
         endless = (np.abs(turn) @ self.inference.lacks(weights)) > 0
         functions = Functions(gradient, estimate, covariance, self.inference.df_of(gradient), drawn, endless)

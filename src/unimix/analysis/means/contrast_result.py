@@ -197,11 +197,16 @@ class Contrasts(TableResult):
                 f"with. {f'Type {other}.' if len(levels) > 1 else 'Form several contrasts first.'}"
             )
         if "contrast" in outer:  # the column of the new contrasts
-            free = next(n for n in ("of", *(f"of{k}" for k in range(1, len(columns) + 2))) if n not in columns)
+            free = free_name(columns)
             levels = levels.rename(columns={"contrast": free})
             outer = [free if n == "contrast" else n for n in outer]
             earlier = (*earlier, free)
         return ContrastRows(levels, tuple(inner), tuple(outer), rows.weights, earlier)
+
+
+def free_name(columns: Sequence[str]) -> str:
+    """Name of the column that says of what a row's contrast is: of, or of1 and so on where a predictor has it."""
+    return next(n for n in ("of", *(f"of{k}" for k in range(1, len(columns) + 2))) if n not in columns)
 
 
 def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contrasts:
@@ -233,7 +238,8 @@ def contrasts_of(means: Combinations, rows: ContrastRows, asked: Asked) -> Contr
         turn = np.array(list(weights.values())) @ rows.weights[at]
         kept, outer = means.can_be_estimated(turn), dict(zip(rows.by, key, strict=True))
         within = " ".join(map(str, key))
-        left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
+        shown = [repr(name) if "," in name else name for name in weights]
+        left_out += [f"{within}: {n}" if within else n for n, k in zip(shown, kept, strict=True) if not k]
         labels += [{**outer, "contrast": name} for name in weights]
         turns.append(turn)
         if asked.joint:
@@ -289,4 +295,4 @@ def _frame(
     return frame
 
 
-__all__ = ["Asked", "ContrastRows", "Contrasts", "contrasts_of"]
+__all__ = ["Asked", "ContrastRows", "Contrasts", "contrasts_of", "free_name"]

@@ -286,7 +286,8 @@ def slopes(
         turned = Linear(at_rows, averages.turn @ grid.offset), Linear(rows, offset)
         moving = moving_rows(fit, grid.frame, variable, averages.turn, turned, every.range_of(variable))
         inference = inference_of_slopes(inference, moving)
-        empty = lost = lost | also  # slopes of the response need both
+        empty, whole = lost | also, np.where(also[:, None], here, whole)  # slopes of the response need both
+        lost = empty
         rows, offset, warned = np.eye(len(lost)), np.zeros(len(lost)), (f"Slopes of the mean response {NOTE}.", *warned)
     means = MarginalMeans(
         names=tuple(names),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from unimix.analysis.means.contrast_result import Contrasts
+from unimix.analysis.means.contrast_result import Contrasts, free_name
 from unimix.errors import OptionError, listing
 
 Of = Callable[[str, tuple[str, ...]], Contrasts]
@@ -38,15 +38,16 @@ def simple_effects(
     if simple != "each":
         return contrasts(simple, tuple(n for n in (*names, *by) if n != simple))
     tables, notes, heading = [], list[str](), ""
+    of = free_name([*names, *by])
     for name in names:
         answer = contrasts(name, tuple(n for n in (*names, *by) if n != name))
         frame = answer.table.copy()
-        frame.insert(0, "of", name)
+        frame.insert(0, of, name)
         tables.append(frame)
         notes += answer.notes
         heading = answer._heading
     whole = pd.concat(tables, ignore_index=True)
-    ordered = ["of", *(n for n in (*names, *by) if n in whole)]
+    ordered = [of, *(n for n in (*names, *by) if n in whole)]
     whole = whole[[*ordered, *(c for c in whole if c not in ordered)]]
     whole[ordered] = whole[ordered].astype(object).where(whole[ordered].notna(), ".")
     return Contrasts(whole, list(dict.fromkeys(notes)), heading)
