@@ -182,7 +182,7 @@ class MarginalMeans(TableResult):
             whole=self._whole,
             rows=self._rows,
             inference=self._inference,
-            scale_name=self._scale,
+            scale_name=self.scale_name,
             ci_level=self.ci_level,
             warned=self.warned,
         )
@@ -268,10 +268,11 @@ class MarginalMeans(TableResult):
         return (*self.names, *self.by)
 
     def _below(self) -> Sequence[str]:
-        return (f"{self.what} on the scale of the {self._scale}", *self.notes)
+        return (f"{self.what} on the scale of the {self.scale_name}", *self.notes)
 
     @property
-    def _scale(self) -> str:
+    def scale_name(self) -> str:
+        """Name of the scale of the means: response, that of a link, or the column that was turned back."""
         if self._is_turned:
             return self.scale.name
         return f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
@@ -301,7 +302,7 @@ class MarginalMeans(TableResult):
         """
         from unimix.plots.means import draw_means
 
-        scale = "" if self._scale == "response" else f", {self._scale}"
+        scale = "" if self.scale_name == "response" else f", {self.scale_name}"
         return draw_means(
             self.table,
             [*self.names, *self.by],
