@@ -145,6 +145,14 @@ def test_what_has_no_average_is_refused(herds: um.FitResult) -> None:
     logged = um.fit("log(Reaction) ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
     with pytest.raises(um.OptionError, match="bias_adjust=True instead"):
         logged.emmeans("Days", average="groups")
-    poisson = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", um.load_dataset("grouseticks"), "pls", family="poisson")
-    with pytest.raises(um.OptionError, match=r"fit.comparisons\('cHEIGHT', comparison='dydx', average='groups'\)"):
-        poisson.slopes("cHEIGHT", average="groups")
+
+
+def test_a_posterior_that_is_normal_has_them(herds: um.FitResult) -> None:
+    """statsmodels' variational Bayes: the means of predictions at draws of the coefficients."""
+    fit = um.fit(herds.formula, um.load_dataset("cbpp"), "statsmodels", family="binomial")
+    means = fit.emmeans("period", average="groups")
+    draws = means._inference.posterior @ means.functions.weights.T  # type: ignore[operator]
+    nodes, weights = special.roots_hermitenorm(60)
+    made = special.expit(draws[..., None] + float(fit.random[0].sd[0]) * nodes) @ (weights / weights.sum())
+    np.testing.assert_allclose(means["estimate"], made.mean(axis=0), rtol=1e-8)
+    np.testing.assert_allclose(means["std_error"], made.std(axis=0, ddof=1), rtol=1e-8)

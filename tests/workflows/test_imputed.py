@@ -215,6 +215,30 @@ def test_a_generalised_model_is_pooled_on_the_link_scale(frames):
     close(imputed.emmeans("f", average="groups")["estimate"], means["estimate"] * np.exp(v / 2), 1e-6)
 
 
+def test_responses_that_are_no_function_of_one_predictor_are_pooled_by_their_own():
+    """Means that hold zeros, by their logarithms, and slopes over the groups: Rubin's rules of those of each fit."""
+    ticks = um.load_dataset("grouseticks")
+    data = [ticks, ticks.assign(TICKS=ticks["TICKS"] + (np.arange(len(ticks)) % 7 == 0))]
+    zeros = um.fit_imputed("TICKS ~ YEAR + (1 | BROOD)", data, family="poisson", ziformula="~ 1", backend="pls")
+    slopes = um.fit_imputed("TICKS ~ YEAR * cHEIGHT + (1 | BROOD)", data, family="poisson", backend="pls")
+    groups = {"by": "YEAR", "average": "groups"}
+    for pooled, each, log in (
+        (zeros.emmeans("YEAR", kind="response"), [f.emmeans("YEAR", kind="response") for f in zeros.fits], True),
+        (slopes.slopes("cHEIGHT", **groups), [f.slopes("cHEIGHT", **groups) for f in slopes.fits], False),
+    ):
+        values = np.array([one.table["estimate"] for one in each])
+        errors = np.array([one.table["std_error"] for one in each])
+        if log:
+            values, errors = np.log(values), errors / values
+        total = np.sqrt((errors**2).mean(axis=0) + 1.5 * values.var(axis=0, ddof=1))
+        at = values.mean(axis=0)
+        np.testing.assert_allclose(pooled.table["estimate"], np.exp(at) if log else at, rtol=1e-8)
+        np.testing.assert_allclose(pooled.table["std_error"], total * (np.exp(at) if log else 1.0), rtol=1e-8)
+    apart = um.fit_imputed("TICKS ~ YEAR + (1 | BROOD)", data, family="poisson", ziformula="~ YEAR", backend="pls")
+    with pytest.raises(um.UnsupportedModelError, match="Separation in imputation 2"):
+        apart.emmeans("YEAR", kind="response")
+
+
 def test_equal_data_sets_have_the_answers_of_one_fit(frames):
     imputed, single = um.fit_imputed(MIXED, [frames[0]] * 3), um.fit(MIXED, frames[0])
     table = imputed.fixed_effects

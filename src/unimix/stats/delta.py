@@ -145,3 +145,7 @@ class Span:
     def lacks(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
         """Mask, shape (m,), of rows (m, k) outside the space, which the estimates do not determine."""
         return is_unbounded(rows / self.size, self.null.T, np.ones(len(self.size)), tolerance=1e-5)
+
+    def outside(self, rows: FloatArray) -> FloatArray:
+        """Components of rows (m, k) outside the space, shape (m, d)."""
+        return np.asarray((rows / self.size) @ self.null)

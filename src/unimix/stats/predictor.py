@@ -154,6 +154,26 @@ def expected_slope(family: Family, centre: FloatArray, sd: FloatArray) -> FloatA
             return np.asarray(total / weights.sum())
 
 
+def expected_curvature(family: Family, centre: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """E h''(eta) and E Z h''(eta) for h = g^-1, eta = centre + sd Z and a standard normal Z, in the shape of centre.
+
+    The first is the second derivative of :func:`expected_response` with respect to ``centre``, and half of it the first
+    with respect to the variance; the second is the derivative of :func:`expected_slope` with respect to ``sd``.
+    """
+    refuse_categories(family)
+    curvature = LINKS[family.link].curvature
+    match family.link:
+        case "log":
+            value = expected_response(family, centre, sd)
+            return value, sd * value
+        case "identity" | "sqrt":
+            return curvature(centre), np.zeros_like(centre)
+        case _:
+            nodes, weights = special.roots_hermitenorm(101)
+            pairs = [(z, w / weights.sum() * curvature(centre + sd * z)) for z, w in zip(nodes, weights, strict=True)]
+            return np.asarray(sum(c for _, c in pairs)), np.asarray(sum(z * c for z, c in pairs))
+
+
 def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: FloatArray, sd: FloatArray) -> FloatArray:
     """Logarithm of the integral of p(y | eta) N(eta; centre, sd^2) over eta, shape (n,).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -39,6 +40,10 @@ SYNONYMS = {
 """Names of the same contrasts in R's emmeans; ``trt.vs.ctrlk`` has the last level as reference."""
 ELSEWHERE = {"seq": "'consecutive'", "interaction": "interaction='pairwise', or one method per factor"}
 """Other names of contrasts, and what they are here."""
+POLYNOMIALS = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
+"""Names of polynomial contrasts by degree, as in R's emmeans."""
+SIGN = re.compile(r" [-/:] ")
+"""Signs that the labels of contrasts have between those of means."""
 WITHOUT_INTERVALS = ("holm", "fdr")
 """Adjustments of p values without simultaneous intervals of their own: Bonferroni's intervals are given with them."""
 
@@ -91,20 +96,36 @@ def contrast_table(
         tested = equivalence_columns(moved.estimate, moved.std_error, moved.df, moved.draws, bounds, adjust)
     if moved.draws is not None:
         return pd.concat([frame.assign(p_direction=direction(moved.draws)), tested], axis=1)
-    # A contrast that tends to infinity has no test: it counts as one of the contrasts, as the least significant.
+    frame["p_value"] = contrast_p_values(moved, adjust, family)
+    frame.loc[~(functions.std_error > 0), "statistic"] = np.nan  # a constant has no test
+    if adjust != "none":
+        joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
+        reach = _critical_values(joint, level, functions.df, _correlation(moved), family)
+        frame["lower"] = frame["estimate"] - reach * frame["std_error"]
+        frame["upper"] = frame["estimate"] + reach * frame["std_error"]
+    return pd.concat([frame, tested], axis=1)
+
+
+def contrast_p_values(functions: Functions, adjust: str, family: int) -> FloatArray:
+    """P values of contrasts, adjusted for all of them together, shape (m,).
+
+    A contrast that tends to infinity, or is a constant, has no test, NaN: it counts as one of the contrasts, as the
+    least significant.
+    """
+    error = functions.std_error
+    untested = np.isinf(error) | ~(error > 0)
+    statistic = np.where(untested, 0.0, functions.estimate / np.where(untested, 1.0, error))
+    p_value = adjusted_p_values(adjust, statistic, functions.df, _correlation(functions), family)
+    return np.where(untested, np.nan, p_value)
+
+
+def _correlation(functions: Functions) -> FloatArray:
+    """Correlation matrix of contrasts, shape (m, m); contrasts that tend to infinity have none with others."""
     endless = np.isinf(functions.std_error)
     sd = np.where((functions.std_error > 0) & ~endless, functions.std_error, 1.0)
     correlation = functions.covariance / np.outer(sd, sd)
     correlation[endless], correlation[:, endless] = np.eye(len(sd))[endless], np.eye(len(sd))[:, endless]
-    statistic = np.where(endless, 0.0, frame["statistic"].to_numpy())
-    p_value = adjusted_p_values(adjust, statistic, functions.df, correlation, family)
-    frame["p_value"] = np.where(endless, np.nan, p_value)
-    if adjust != "none":
-        joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
-        reach = _critical_values(joint, level, functions.df, correlation, family)
-        frame["lower"] = frame["estimate"] - reach * frame["std_error"]
-        frame["upper"] = frame["estimate"] + reach * frame["std_error"]
-    return pd.concat([frame, tested], axis=1)
+    return np.asarray(correlation)
 
 
 def _critical_values(adjust: str, level: float, df: FloatArray, correlation: FloatArray, family: int) -> FloatArray:
@@ -141,6 +162,11 @@ def _numbers(values: Any) -> FloatArray:
         return np.array(np.nan)
 
 
+def parenthesised(label: str) -> str:
+    """A label in parentheses if it has a sign of its own, as ``b - a`` has."""
+    return f"({label})" if SIGN.search(label) else label
+
+
 def contrast_weights(
     method: str | Mapping[str, Sequence[float]],
     labels: list[str],
@@ -152,7 +178,7 @@ def contrast_weights(
 
     Args:
         method: One of :data:`KNOWN`, or weights by name.
-        labels: Labels of the means.
+        labels: Labels of the means; those with a sign of their own stand in parentheses.
         reference: Level that ``method="reference"`` compares the others with.
         sign: Sign between two labels: ``-`` for differences, ``/`` for ratios.
         scores: Scores of the means for ``method="poly"``; None for equal steps.
@@ -160,8 +186,8 @@ def contrast_weights(
     Raises:
         OptionError: If the method or the reference level is unknown, or weights do not sum to zero.
     """
-    m = len(labels)
-    eye = np.eye(m)
+    m, given = len(labels), labels
+    eye, labels = np.eye(m), [parenthesised(label) for label in labels]
     if isinstance(method, Mapping | pd.DataFrame):
         weights = {str(k): _numbers(v) for k, v in method.items()}
         bad = [k for k, v in weights.items() if v.shape != (m,) or not abs(v.sum()) <= 1e-9 * np.abs(v).sum()]
@@ -169,11 +195,11 @@ def contrast_weights(
             raise OptionError(f"method={{}} names no contrast: choose {listing(map(repr, KNOWN))}, or weights by name.")
         if bad:
             raise OptionError(
-                f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."
+                f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one each for {listing(given)}."
             )
         return weights
     if method == "trt.vs.ctrlk" and reference is None:
-        reference = labels[-1]
+        reference = given[-1]
     match SYNONYMS.get(method, method):
         case "revpairwise":
             return {f"{labels[j]} {sign} {labels[i]}": eye[j] - eye[i] for i, j in itertools.combinations(range(m), 2)}
@@ -190,16 +216,16 @@ def contrast_weights(
         case "pairwise":
             return {f"{labels[i]} {sign} {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
         case "reference":
-            if reference is not None and str(reference) not in labels:
-                raise OptionError(f"reference={reference!r} is not one of {listing(labels)}.")
-            k = 0 if reference is None else labels.index(str(reference))
+            if reference is not None and str(reference) not in given:
+                raise OptionError(f"reference={reference!r} is not one of {listing(given)}.")
+            k = 0 if reference is None else given.index(str(reference))
             return {f"{labels[i]} {sign} {labels[k]}": eye[i] - eye[k] for i in range(m) if i != k}
         case "effects":
             return {f"{labels[i]} {sign} mean": eye[i] - 1 / m for i in range(m)}
         case "consecutive":
             return {f"{labels[i + 1]} {sign} {labels[i]}": eye[i + 1] - eye[i] for i in range(m - 1)}
         case "poly":
-            names = ("linear", "quadratic", "cubic", "quartic")[: m - 1]
+            names = POLYNOMIALS[: m - 1]
             return dict(zip(names, _polynomials(m, len(names), scores), strict=True))
         case _:
             hint = f" emmeans' {method} is {ELSEWHERE[method]}." if method in ELSEWHERE else did_you_mean(method, KNOWN)
@@ -270,6 +296,7 @@ __all__ = [
     "RATIOS",
     "adjustment",
     "as_ratios",
+    "contrast_p_values",
     "contrast_table",
     "contrast_weights",
     "interaction_weights",

@@ -12,21 +12,23 @@ import numpy.typing as npt
 from unimix.analysis.comparisons.predictors import Predictors, response_note
 from unimix.analysis.means import averaging
 from unimix.analysis.means.averaging import checked_labels, checked_weights, grid_in_words, interaction_note
+from unimix.analysis.means.contrast_result import Contrasts
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.means.scales import Scale, is_transformed
+from unimix.analysis.means.slopes_over_groups import inference_of_slopes, moving_rows
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.analysis.means.two_parts import log_means
-from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.distributions.family import Poisson
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError
 from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
-from unimix.fitted.table_result import TableResult
+from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
@@ -45,19 +47,23 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
         mean_of(fit.family, np.zeros(0))  # refuses a family whose expected response is not the inverse link
 
 
-def _checked_average(fit: FittedModel, average: str | None, kind: str, bias_adjust: bool | float) -> str:
-    """The scale of means that are averaged over the groups, or the scale asked for."""
-    if average is None:
-        return kind
+MEANS_OF_TURNED = "For the mean of a transformed response type kind='response', bias_adjust=True instead."
+SLOPES_OF_TURNED = (
+    "Means of a transformed response at several values are fit.emmeans({variable!r}, at={{{variable!r}: [0, 1]}}, "
+    "kind='response', bias_adjust=True)."
+)
+"""What to type where averages over the groups are not of the response itself."""
+
+
+def _checked_average(fit: FittedModel, average: str, instead: str) -> None:
+    """Check that a fit has means of its response over the groups; ``instead`` is what a transformed one has."""
     if average != GROUPS:
         raise OptionError(f"average={average!r}: choose 'groups', or leave it out.")
-    if bias_adjust is not False or is_transformed(fit):
+    if is_transformed(fit):
         raise OptionError(
-            f"average='groups' averages responses as they were fitted, here {fit.model.response}. For the mean of a "
-            "transformed response type kind='response', bias_adjust=True instead."
+            f"average='groups' averages responses as they were fitted, here {fit.model.response}. {instead}"
         )
     check_over_groups(fit)
-    return "response"
 
 
 def emmeans(
@@ -141,7 +147,13 @@ def every_mean(
 ) -> MarginalMeans:
     """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
     ci_level = interval_level(fit, ci_level)
-    kind = _checked_average(fit, average, kind, bias_adjust)
+    if average is not None:
+        _checked_average(fit, average, MEANS_OF_TURNED)
+        if bias_adjust is not False:
+            raise OptionError(
+                f"bias_adjust= is for a response that is turned back, not {fit.model.response}: leave it out."
+            )
+        kind = "response"
     _checked(fit, weights, kind, ci_level)
     scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)
     design, grid = support_arrays(fit), reference_grid(fit, at)
@@ -204,6 +216,8 @@ def slopes(
 ) -> MarginalMeans:
     """Slopes of the linear predictor with respect to a numeric predictor, as ``emtrends`` in R's emmeans.
 
+    With ``average="groups"`` they are slopes of the mean response of the population.
+
     Args:
         variable: Name of the numeric predictor.
         by: Predictors with a slope for each combination of their levels; ``.contrasts()`` compares the slopes.
@@ -211,9 +225,10 @@ def slopes(
             ``variable`` given here, or at its mean.
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
             in :meth:`emmeans`.
-        average: groups for slopes of the mean over all groups of the population. A linear model with the identity link
-            has the same slopes; for other links the slope of the mean response is
-            ``fit.comparisons(x, comparison="dydx", average="groups")``.
+        average: groups for slopes of the mean response over all groups of the population, by quadrature over the random
+            effects: the derivatives of ``emmeans(..., average="groups")``. They hold the change of the variance
+            between groups where a random slope has one. A linear model with the identity link has the same slopes in
+            every group.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -244,14 +259,9 @@ def slopes(
     """
     ci_level = interval_level(fit, ci_level)
     if average is not None:
-        _checked_average(fit, average, "response", bias_adjust=False)
-        if fit.family.link != "identity":
-            raise OptionError(
-                f"Slopes are of the linear predictor, which has no average over the groups beside the {fit.model.link} "
-                f"link. The slope of the mean response is fit.comparisons({variable!r}, comparison='dydx', "
-                "average='groups')."
-            )
-    _checked(fit, weights, "link", ci_level)
+        _checked_average(fit, average, SLOPES_OF_TURNED.format(variable=variable))
+    over = average is not None and fit.family.link != "identity"
+    _checked(fit, weights, "response" if over else "link", ci_level)
     design, grid = support_arrays(fit), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
     known = Predictors.of(fit, design)
@@ -266,27 +276,36 @@ def slopes(
     averages = averaging.average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
     derivative = derivative_rows(every, grid.frame, variable, what)
-    whole = averages.turn @ derivative.x
+    whole, offset = averages.turn @ derivative.x, averages.turn @ derivative.offset
     rows, lost = _estimable(every, whole, averages.empty)
-    inference = fixed_inference(fit, df_method)
-    hidden = interaction_note(averages, known.partners([variable]), at)
+    inference, empty = fixed_inference(fit, df_method), averages.empty
+    warned = _warned(interaction_note(averages, known.partners([variable]), at), response_note(fit, design))
+    if over:
+        here = averages.turn @ every.full(grid.frame, what).x
+        at_rows, also = _estimable(every, here, empty)
+        turned = Linear(at_rows, averages.turn @ grid.offset), Linear(rows, offset)
+        moving = moving_rows(fit, grid.frame, variable, averages.turn, turned, every.range_of(variable))
+        inference = inference_of_slopes(inference, moving)
+        empty, whole = lost | also, np.where(also[:, None], here, whole)  # slopes of the response need both
+        lost = empty
+        rows, offset, warned = np.eye(len(lost)), np.zeros(len(lost)), (f"Slopes of the mean response {NOTE}.", *warned)
     means = MarginalMeans(
         names=tuple(names),
         by=(),
         levels=averages.levels,
         functions=inference.functions(rows),
-        offset=averages.turn @ derivative.offset,
+        offset=offset,
         family=fit.family,
-        kind="link",
+        kind="response" if over else "link",
         ci_level=ci_level,
         what="slope",
         title=f"Slope of {variable}",
         held=grid_in_words(averages, grid, at),
-        warned=_warned(hidden, response_note(fit, design)),
+        warned=warned,
         lost=lost,
         scale=Scale.of_family(fit.family),
         _whole=whole,
-        _empty=averages.empty,
+        _empty=empty,
         _rows=every,
         _inference=inference,
     )
@@ -328,7 +347,7 @@ def contrasts(
     equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
-) -> TableResult:
+) -> Contrasts:
     """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
     Args:

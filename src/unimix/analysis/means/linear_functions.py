@@ -171,11 +171,14 @@ class FixedInference:
     def functions(self, weights: FloatArray) -> Functions:
         """Linear functions L beta for weights L of shape (m, p)."""
         draws = None if self.draws is None else self.draws @ weights.T
+        df, moved = np.full(len(weights), np.inf), weights.any(axis=1)
+        if moved.any():  # a constant has no degrees of freedom
+            df[moved] = self.df_of(weights[moved])
         return Functions(
             weights,
             weights @ self.beta,
             weights @ self.covariance @ weights.T,
-            self.df_of(weights),
+            df,
             draws,
             self.lacks(weights),
         )

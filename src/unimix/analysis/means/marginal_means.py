@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,22 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.contrasts import (
-    WITHOUT_INTERVALS,
-    adjustment,
-    as_ratios,
-    contrast_table,
-    contrast_weights,
-    interaction_weights,
-)
-from unimix.analysis.means.equivalence import adjustment_note, checked_bounds
+from unimix.analysis.means.combinations import Combinations
+from unimix.analysis.means.contrast_result import Asked, ContrastRows, Contrasts, contrasts_of
+from unimix.analysis.means.contrasts import adjustment, contrast_p_values
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.means.scales import Scale
 from unimix.analysis.means.simple_effects import simple_effects
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
-from unimix.errors import DataError, OptionError, UnimixError, listing
+from unimix.errors import OptionError, UnimixError, listing
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.stats.compact_letters import compact_letters
@@ -125,14 +118,14 @@ class MarginalMeans(TableResult):
         simple: str | None = None,
         joint: bool = False,
         equivalence: tuple[float, float] | None = None,
-    ) -> TableResult:
+    ) -> Contrasts:
         """Differences of the means, within the levels of ``by``.
 
         Args:
             method: Contrasts to form: pairwise; reference (each mean minus that of the first level, or of the level
                 named); effects (each mean minus the mean of all); del.eff (minus the mean of the others); consecutive;
                 mean_chg (the mean after each level minus that up to it); helmert; revpairwise; poly (orthogonal
-                polynomials, up to the fourth degree, by the smallest whole numbers); or weights by name,
+                polynomials, up to the sixth degree, by the smallest whole numbers); or weights by name,
                 ``{"low - rest": [1, -0.5, -0.5]}``. emmeans' trt.vs.ctrl, trt.vs.ctrlk, consec and eff are understood.
             adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
                 bonferroni, holm, fdr, mvt (multivariate t), dunnettx (reference only; emmeans' approximation of mvt).
@@ -163,108 +156,36 @@ class MarginalMeans(TableResult):
         """
         if simple is not None:
 
-            def of_factor(name: str, others: tuple[str, ...]) -> TableResult:
+            def of_factor(name: str, others: tuple[str, ...]) -> Contrasts:
                 means = replace(self, names=(name,), by=others)
                 return means.contrasts(
                     method, adjust=adjust, reference=reference, scores=scores, joint=joint, equivalence=equivalence
                 )
 
             return simple_effects(self.names, self.by, simple, of_factor, interaction=interaction)
-        if joint and equivalence is not None:
-            raise OptionError("equivalence= belongs to single contrasts: leave it or joint=True out.")
-        crossed = [interaction] if isinstance(interaction, str) else interaction
-        if crossed is not None and method != "pairwise":
-            raise OptionError("interaction= names the contrasts of each factor: leave method= out.")
-        adjust = adjustment(adjust, method if isinstance(method, str) and crossed is None else "weights")
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
-        ratios = self._is_turned and bool(self.scale.ratio)
-        bounds = checked_bounds(equivalence, ratios=ratios)
-        parts, left_out, endless = [], list[str](), False
-        sign = "/" if ratios else "-"
-        for key, at, weights in self._weighted(method, crossed, reference, sign, scores):
-            turn = np.array(list(weights.values()))
-            kept = self.can_be_estimated(turn, at, ratios=ratios)
-            within = " ".join(map(str, key))
-            left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
-            if not kept.any():
-                continue
-            functions, shift = self._differences(turn[kept], at)
-            if joint:
-                parts.append(self._joint_row(functions, shift, key))
-                continue
-            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level, bounds)
-            endless |= bool(np.isinf(functions.std_error).any())
-            if ratios:
-                draws = self._inference.posterior
-                drawn = None if draws is None else draws @ functions.weights.T + shift
-                frame = as_ratios(frame, self.scale.ratio, drawn, self.scale.unit)
-            frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
-            for name, value in reversed(list(zip(self.by, key, strict=True))):
-                frame.insert(0, str(name), [value] * len(frame))
-            if "p_value" in frame:
-                frame["adjust"] = adjust
-            parts.append(frame)
-        if not parts:
-            raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
-        if joint:
-            heading = f"Joint tests of the contrasts, {self._inference.joint_words}"
-            return TableResult(pd.concat(parts, ignore_index=True), self.warned, heading=heading)
-        notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
-        if bounds is not None and self._inference.posterior is None and any(len(part) > 1 for part in parts):
-            notes += adjustment_note(adjust)
-        if left_out:
-            notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
-        return TableResult(pd.concat(parts, ignore_index=True), notes)
+        asked = Asked(method, adjust, reference, interaction, scores, joint, equivalence)
+        rows = ContrastRows(self.levels, self.names, self.by, np.eye(len(self.levels)))
+        return contrasts_of(self.combinations, rows, asked)
 
-    def _weighted(
-        self,
-        method: str | Mapping[str, Sequence[float]],
-        crossed: Sequence[str] | None,
-        reference: Any,
-        sign: str,
-        scores: Sequence[float] | None,
-    ) -> Iterator[tuple[tuple[Any, ...], npt.NDArray[np.int64], dict[str, FloatArray]]]:
-        """Levels of ``by``, rows of the means and weights by label, of every group of contrasts.
-
-        A group that is the only level within its outer one has no contrasts and is left out.
-        """
-        groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
-        for key, rows in groups:
-            at = rows.index.to_numpy()
-            if len(at) < 2:
-                continue
-            if crossed is not None:
-                weights = interaction_weights(crossed, self._crossed_levels(rows), reference, sign, scores)
-            else:
-                labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
-                weights = contrast_weights(method, labels, reference, sign, scores)
-            yield key if isinstance(key, tuple) else (key,), at, weights
-
-    def _crossed_levels(self, rows: pd.DataFrame) -> list[list[str]]:
-        """Labels of each factor's levels, if all their combinations are there."""
-        levels = [[str(v) for v in dict.fromkeys(rows[n])] for n in self.names]
-        if math.prod(map(len, levels)) != len(rows):
-            raise OptionError("interaction= needs every combination of the levels of its factors.")
-        return levels
-
-    def _joint_row(self, functions: Functions, shift: FloatArray, key: Any) -> pd.DataFrame:
-        """The test that all contrasts of one group are zero, one row."""
-        if self._inference.posterior is not None:
-            raise UnimixError("A posterior has no joint test: leave joint=True out.")
-        inference = self._inference
-        if self._is_turned or shift.any():
-            # L beta + constant = 0, linearised: a shift of beta that gives these values
-            turned = inference.covariance @ functions.weights.T
-            values = functions.estimate + shift
-            moved = turned @ np.linalg.lstsq(functions.weights @ turned, values, rcond=1e-9)[0]
-            inference = replace(inference, beta=moved)
-        statistic, numerator, denominator, p_value = inference.joint_test(functions.weights)
-        columns = {"F": statistic, "num_df": numerator, "den_df": denominator, "p_value": p_value}
-        if np.isinf(denominator):
-            columns = {"chisq": statistic * numerator, "df": numerator, "p_value": p_value}
-        labels = dict(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))
-        return pd.DataFrame([labels | columns])
+    @property
+    def combinations(self) -> Combinations:
+        """What weighted sums of the means need."""
+        return Combinations(
+            weights=self.functions.weights,
+            offset=self.offset,
+            scale=self.scale,
+            is_turned=self._is_turned,
+            lost=self.lost,
+            empty=self._empty,
+            whole=self._whole,
+            rows=self._rows,
+            inference=self._inference,
+            scale_name=self.scale_name,
+            ci_level=self.ci_level,
+            warned=self.warned,
+        )
 
     def letters(self, *, level: float = 0.05, adjust: str = "tukey") -> TableResult:
         """The means with letters: means that share one do not differ significantly (Piepho 2004).
@@ -294,24 +215,18 @@ class MarginalMeans(TableResult):
             if len(at) < 2:
                 continue
             first, second = np.triu_indices(len(at), 1)
-            turn = np.eye(len(at))[first] - np.eye(len(at))[second]
-            functions, shift = self._differences(turn, at)
-            pairs = contrast_table(functions, shift, adjustment(adjust, "pairwise"), len(at), self.ci_level)
+            eye = np.eye(len(self.levels))[at]
+            functions, shift = self.combinations.differences(eye[first] - eye[second])
+            moved = replace(functions, estimate=functions.estimate + shift)
+            p_value = contrast_p_values(moved, adjustment(adjust, "pairwise"), len(at))
             differ = np.zeros((len(at), len(at)), dtype=bool)
-            differ[first, second] = differ[second, first] = pairs["p_value"].to_numpy() < level
+            differ[first, second] = differ[second, first] = p_value < level
             order = np.argsort(-table["estimate"].to_numpy()[at], kind="stable")
             table.loc[at, "letters"] = compact_letters(differ, order.tolist())
         note = (
             f"Means that share a letter do not differ at the {100 * level:g}% level ({adjust}); they need not be equal."
         )
         return TableResult(table, [note, *self.notes])
-
-    def can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
-        """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
-        used = np.abs(turn) > 0
-        if self._is_turned and not ratios:  # differences on the scale of the response need the means themselves
-            return ~(used @ self.lost[at])
-        return ~(used @ self._empty[at]) & ~self._rows.lacks(turn @ self._whole[at])
 
     def _drawn_means(self) -> FloatArray | None:
         """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
@@ -322,36 +237,6 @@ class MarginalMeans(TableResult):
     def _is_turned(self) -> bool:
         """Whether the means are on another scale than the linear predictor."""
         return self.kind == "response" and self.what == "emmean" and not self.scale.is_identity
-
-    def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
-        """Notes on contrasts: their scale, intervals and adjustment."""
-        if ratios:
-            what = f"{self.scale.ratio.replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
-        else:
-            what = f"Differences on the scale of the {self.scale_name}"
-        them = f"those within a level of {listing(self.by)}" if self.by else "all of them"
-        several = "" if adjust == "none" else f"; p values and intervals adjusted for {them} ({adjust})"
-        if adjust in WITHOUT_INTERVALS:
-            several = f"; p values adjusted for {them} ({adjust}), intervals by Bonferroni"
-        posterior = self._inference.posterior is not None
-        df = "" if posterior else f", df {self._inference.method}"
-        return [f"{what}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
-
-    def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
-        """Contrasts of some of the means, and the constants added to them."""
-        weights, offset = self.functions.weights[at], self.offset[at]
-        if not self._is_turned or self.scale.ratio:
-            return self._inference.functions(turn @ weights), turn @ offset
-        eta, scale = weights @ self._inference.beta + offset, self.scale.take(at)
-        gradient = turn @ (scale.slope(eta)[:, None] * weights)
-        draws = self._inference.posterior
-        drawn = None if draws is None else scale.of_draws(draws @ weights.T + offset) @ turn.T
-        estimate = turn @ scale.mean(eta) if drawn is None else drawn.mean(axis=0)
-        covariance = gradient @ self._inference.covariance @ gradient.T
-        # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
-        endless = (np.abs(turn) @ self._inference.lacks(weights)) > 0
-        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn, endless)
-        return functions, np.zeros(len(turn))
 
     def hypotheses(
         self,

@@ -139,6 +139,10 @@ class PopulationRows:
         """Whether the estimates do not determine each of the rows (n, k) of all columns, shape (n,)."""
         return np.zeros(len(x), dtype=bool) if self.span is None else self.span.lacks(x)
 
+    def outside(self, x: FloatArray) -> FloatArray:
+        """Parts of rows (n, k) of all columns that the estimates do not determine, shape (n, d); zero if they do."""
+        return np.zeros((len(x), 0)) if self.span is None else self.span.outside(x)
+
     def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
         """Columns that were fitted and offset at the rows of a frame."""
         return self.fitted(self.full(frame, what), what)

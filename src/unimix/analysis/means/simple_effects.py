@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from unimix.analysis.means.contrast_result import Contrasts, free_name
 from unimix.errors import OptionError, listing
-from unimix.fitted.table_result import TableResult
 
-Contrasts = Callable[[str, tuple[str, ...]], TableResult]
+Of = Callable[[str, tuple[str, ...]], Contrasts]
 """Function that returns the contrasts of a factor within the levels of other factors."""
 
 
 def simple_effects(
-    names: Sequence[str], by: Sequence[str], simple: str, contrasts: Contrasts, *, interaction: object
-) -> TableResult:
+    names: Sequence[str], by: Sequence[str], simple: str, contrasts: Of, *, interaction: object
+) -> Contrasts:
     """Contrasts of one factor within the levels of all others, or of each factor in turn.
 
     Args:
@@ -35,21 +35,22 @@ def simple_effects(
         faults.append(f"simple={simple!r}: choose 'each' or {listing(map(repr, names))}.")
     if faults:
         raise OptionError("\n".join(faults))
+    if simple != "each":
+        return contrasts(simple, tuple(n for n in (*names, *by) if n != simple))
     tables, notes, heading = [], list[str](), ""
-    for name in names if simple == "each" else [simple]:
+    of = free_name([*names, *by])
+    for name in names:
         answer = contrasts(name, tuple(n for n in (*names, *by) if n != name))
         frame = answer.table.copy()
-        if simple == "each":
-            frame.insert(0, "of", name)
+        frame.insert(0, of, name)
         tables.append(frame)
         notes += answer.notes
         heading = answer._heading
     whole = pd.concat(tables, ignore_index=True)
-    if simple == "each":
-        ordered = ["of", *(n for n in (*names, *by) if n in whole)]
-        whole = whole[[*ordered, *(c for c in whole if c not in ordered)]]
-        whole[ordered] = whole[ordered].astype(object).where(whole[ordered].notna(), ".")
-    return TableResult(whole, list(dict.fromkeys(notes)), heading=heading)
+    ordered = [of, *(n for n in (*names, *by) if n in whole)]
+    whole = whole[[*ordered, *(c for c in whole if c not in ordered)]]
+    whole[ordered] = whole[ordered].astype(object).where(whole[ordered].notna(), ".")
+    return Contrasts(whole, list(dict.fromkeys(notes)), heading)
 
 
 __all__ = ["simple_effects"]

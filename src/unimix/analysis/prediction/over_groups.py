@@ -37,7 +37,8 @@ class OverGroups:
         family: Family of the response.
         z: Columns of each block, shapes (n, q).
         covariances: Covariance matrix of each block's effects, shapes (q, q).
-        sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws.
+        sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws, where ``covariances``
+            are used with draws of the coefficients.
     """
 
     family: Family
@@ -59,7 +60,7 @@ class OverGroups:
         """
         check_over_groups(fit)
         sampled = coefficient_draws(fit, fit.status.n_draws or 1).covariances if is_sampled(fit) else None
-        return cls(fit.family, _columns(fit, frame), tuple(np.asarray(b.covariance) for b in fit.random), sampled)
+        return cls(fit.family, group_columns(fit, frame), tuple(np.asarray(b.covariance) for b in fit.random), sampled)
 
     def averaged(self, turn: FloatArray) -> OverGroups:
         """Rows that are weighted averages of these, by weights (m, n)."""
@@ -74,11 +75,17 @@ class OverGroups:
         """Standard deviation s of each row's linear predictor between groups, shape (n,)."""
         return _sd(self.z, self.covariances)
 
+    def covariances_of_draws(self, which: slice) -> tuple[FloatArray, ...]:
+        """Covariance matrices of each block's effects under some of the posterior draws, shapes (S, q, q)."""
+        if self.sampled is None:  # a posterior that is known by its normal distribution has no draws of them
+            return tuple(c[None] for c in self.covariances)
+        return tuple(c[which] for c in self.sampled)
+
     def sd_of_draws(self, which: slice) -> FloatArray:
         """Standard deviations between groups under some of the posterior draws, shape (S, n)."""
         variance = np.zeros(1)
-        for z, c in zip(self.z, self.sampled or (), strict=True):
-            variance = variance + np.einsum("ni,sij,nj->sn", z, c[which], z, optimize=True)
+        for z, c in zip(self.z, self.covariances_of_draws(which), strict=True):
+            variance = variance + np.einsum("ni,sij,nj->sn", z, c, z, optimize=True)
         return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
     def mean(self, eta: FloatArray, sd: FloatArray | None = None) -> FloatArray:
@@ -122,8 +129,8 @@ def _sd(z: tuple[FloatArray, ...], covariances: tuple[FloatArray, ...]) -> Float
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)), dtype=np.float64)
 
 
-def _columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
-    """Columns z of the rows, for groups of any name."""
+def group_columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
+    """Columns z of each random term at rows of predictors, for groups of any name, shapes (n, q)."""
     encoding = fit.model.encoding.without_given_offset()
     factors = {f for term in fit.spec.random for f in term.factors}
     wanted = [n for n in encoding.variables if not {*encoding.needed([n], frame)} <= {*frame.columns}]
@@ -136,4 +143,4 @@ def _columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
     return encoding.transform(frame.assign(**added) if added else frame, with_groups=True).z
 
 
-__all__ = ["GROUPS", "NOTE", "OverGroups", "check_over_groups"]
+__all__ = ["GROUPS", "NOTE", "OverGroups", "check_over_groups", "group_columns"]

@@ -251,7 +251,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
     for name in names:
         means = every_mean(fit, read_specs(name, ()), factors, "equal", "link", ci_level, None)
         low, high = (f"{v:g}" if isinstance(v, float) else str(v) for v in means.levels[name])
-        if not means.can_be_estimated(np.array([[-1.0, 1.0]]), np.arange(2), ratios=False).all():
+        if not means.combinations.can_be_estimated(np.array([[-1.0, 1.0]])).all():
             rows[f"{name}: {high} - {low}"] = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
             continue
         weights = means.functions.weights[1] - means.functions.weights[0]

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.means.contrast_result import Contrasts
 from unimix.analysis.means.emmeans import every_mean, slopes
 from unimix.analysis.means.marginal_means import MarginalMeans, Weights
 from unimix.analysis.means.specs import read_specs
@@ -95,7 +96,7 @@ class ImputedFit(PooledEstimates):
         simple: str | None = None,
         joint: bool = False,
         **means: Any,
-    ) -> TableResult:
+    ) -> Contrasts:
         """Contrasts of pooled marginal means: ``imputed.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
         Args:
@@ -122,6 +123,7 @@ class ImputedFit(PooledEstimates):
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
         weights: Weights = "equal",
+        average: Literal["groups"] | None = None,
         ci_level: float | None = None,
         df_method: DfMethod | None = None,
     ) -> MarginalMeans:
@@ -129,7 +131,8 @@ class ImputedFit(PooledEstimates):
         level = self._level(ci_level)
 
         def make(fit: FitResult, values: Mapping[str, Any]) -> MarginalMeans:
-            return slopes(fit, variable, by=by, at=values, weights=weights, ci_level=level, df_method=df_method)
+            given: Any = {"by": by, "weights": weights, "average": average, "df_method": df_method}
+            return slopes(fit, variable, at=values, ci_level=level, **given)
 
         return pooled_means(self.fits, self._at(df_method), at, make)
 

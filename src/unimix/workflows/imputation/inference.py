@@ -94,7 +94,15 @@ def pooled_inference(fits: Sequence[FitResult], df_method: str | None = None) ->
     Raises:
         UnsupportedModelError: If estimates of a fit tend to infinity.
     """
-    each = tuple(fixed_inference(fit, df_method) for fit in fits)
+    return pooled(tuple(fixed_inference(fit, df_method) for fit in fits))
+
+
+def pooled(each: tuple[FixedInference, ...]) -> PooledInference:
+    """Pool the inference of m fits of one model, about the same functions in each.
+
+    Raises:
+        UnsupportedModelError: If estimates of a fit tend to infinity.
+    """
     endless = [k + 1 for k, one in enumerate(each) if one.unbounded.size]
     if endless:
         raise UnsupportedModelError(
@@ -135,4 +143,4 @@ def stacked(rows: Sequence[FloatArray]) -> FloatArray:
     return np.hstack(list(rows)) / len(rows)
 
 
-__all__ = ["METHOD", "PooledInference", "pooled_inference", "stacked"]
+__all__ = ["METHOD", "PooledInference", "pooled", "pooled_inference", "stacked"]

@@ -20,7 +20,7 @@ from unimix.fitted.criterion import column_mean, support_arrays
 from unimix.fitted.table_result import TableResult
 from unimix.result import FitResult
 from unimix.stats.delta import Linear
-from unimix.workflows.imputation.inference import PooledInference, stacked
+from unimix.workflows.imputation.inference import PooledInference, pooled, stacked
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,6 +39,10 @@ class RowsOfAll(PopulationRows):
         """Whether the estimates of a fit do not determine each of the rows, shape (n,)."""
         lacking = [rows.lacks(part) for rows, part in zip(self.each, self._parts(x), strict=True)]
         return np.asarray(np.any(lacking, axis=0))
+
+    def outside(self, x: FloatArray) -> FloatArray:
+        """Parts of the rows that the estimates of some fit do not determine, shape (n, d)."""
+        return np.hstack([rows.outside(part) for rows, part in zip(self.each, self._parts(x), strict=True)])
 
     def fitted(self, rows: Linear, what: str) -> Linear:
         """The first fit's columns that were fitted; refused if a fit does not determine the rows."""
@@ -86,6 +90,9 @@ def pooled_means(
             "The levels of a factor differ between the imputed data sets, so that means have no counterpart in each. "
             "Give the column the same categories in every data set."
         )
+    if first.kind == "response" and (first.what == "slope" or "zero" in fits[0].parts):
+        # these are functions of the means or slopes of each fit, which have taken the place of its coefficients
+        inference = pooled(tuple(one._inference for one in each))
     functions = inference.functions(stacked([one.functions.weights for one in each]))
     empty, whole = np.any([one._empty for one in each], axis=0), [one._whole for one in each]
     rows = RowsOfAll([one._rows for one in each], [part.shape[1] for part in whole])
