@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.draws import draws_of_both_parts
 from unimix.analysis.prediction.predict import predict
 from unimix.analysis.summaries.partial_pooling import the_group
 from unimix.distributions.random_responses import mean_of
-from unimix.fitted.model import interval_level
+from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
+from unimix.likelihood.lmm.weights import row_copies
 from unimix.parallel.jobs import check_seed
 from unimix.stats.inference import checked_level
 from unimix.stats.predictor import linear_predictors
@@ -78,24 +79,27 @@ def level_means(
         flat = np.atleast_2d(values) * weights
         return np.asarray([np.bincount(codes, row, count) / total for row in flat])
 
-    draws = coefficient_draws(fit, DRAWS, seed=seed)
-    zero = fit.rows.zero_probability
-    share = 1.0 if zero is None else 1.0 - np.asarray(zero)
+    draws, share = draws_of_both_parts(fit, DRAWS, seed=seed)
+    zero = fit.parts.get("zero")
+    only = zero is not None and len(share) == 1 and not is_sampled(fit)
+    known = "variances and probabilities of structural zeros" if only else "variances"
     means = []
     for start in range(0, len(draws), BATCH):
         of = slice(start, start + BATCH)
         eta = linear_predictors(design, draws.beta[of], tuple(e[of] for e in draws.effects))
         parameters = np.asarray([p[of][:, None] for p in draws.parameters.T])
-        means.append(average(mean_of(fit.family, eta, parameters) * share))
+        means.append(average(mean_of(fit.family, eta, parameters) * (share[of] if len(share) > 1 else share)))
     tail = 0.5 - level / 2
     lower, upper = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
     population = np.asarray(predict(fit, level="population"))
     rows = np.bincount(codes, minlength=count)
+    copies = row_copies(fit.family, design.weights)
+    responses = rows if copies is None else np.bincount(codes, copies, count)
     raw = average(design.y)[0]
     squared = np.bincount(codes, weights * (design.y - raw[codes]) ** 2, count) / total
     with np.errstate(divide="ignore", invalid="ignore"):
         # s^2 / n with s^2 = n / (n - 1) times the mean square
-        raw_se = np.where(rows > 1, np.sqrt(squared / (rows - 1)), np.nan)
+        raw_se = np.where(responses > 1, np.sqrt(squared / (responses - 1)), np.nan)
     columns = {
         "rows": rows,
         "raw": raw,
@@ -105,7 +109,7 @@ def level_means(
         "lower": lower,
         "upper": upper,
     }
-    notes = [f"{100 * level:g}% intervals of partial, given the estimated variances, by {len(draws)} draws."]
+    notes = [f"{100 * level:g}% intervals of partial, given the estimated {known}, by {len(draws)} draws."]
     if fit.fixed.interval == "credible":
         notes = [f"{100 * level:g}% credible intervals of partial."]
     table = pd.DataFrame(columns, index=pd.Index([str(v) for v in block.levels], name="level"))
