@@ -242,8 +242,8 @@ def _planned(
     rng, kind = np.random.default_rng(0), as_family(family).response
     if isinstance(as_family(family), Cumulative):
         raise UnsupportedModelError(
-            "design_power has no arguments for the thresholds of ordered categories. Fit pilot data, and type "
-            "um.power(fit, effect)."
+            "design_power has no arguments for the thresholds of ordered categories. Plan a study of two of them, one "
+            "category or more against the rest: family='binomial'."
         )
     n = len(rows)
     if kind == "binomial":
