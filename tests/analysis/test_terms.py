@@ -127,3 +127,28 @@ def test_loaded_results_and_refusals(pigs: um.FitResult, tmp_path: Path) -> None
     aliased = um.fit("y ~ a + b", lost, "pls")
     with pytest.raises(um.DataError, match=r"b has no columns of its own"):
         aliased.anova("I")
+
+
+def test_type_one_without_groups_takes_the_rows_as_generalised_least_squares_does() -> None:
+    """Reductions of the sum of squares of rows that are divided by a root of V, as in R's anova of lm and of nlme's gls."""
+    rng = np.random.default_rng(5)
+    n, t = 60, np.tile(np.arange(6), 10)
+    g = np.repeat(np.arange(10), 6)
+    data = pd.DataFrame({"g": g, "t": t, "f": rng.choice(list("abc"), n), "x": rng.normal(size=n) + 0.2 * t})
+    data["w"], data["y"] = rng.uniform(0.3, 3, n), data["x"] + t / 9 + rng.normal(size=n)
+    formulas = ["y ~ 1", "y ~ x", "y ~ x + t", "y ~ x + t + f"]
+    for arguments in ({"weights": "w"}, {"residual": "ar1(t | g)"}, {"residual": "ar1(t | g)", "weights": "w"}):
+        fit = um.fit(formulas[-1], data, "pls", **arguments)
+        found = fit.anova("I").table
+        v, part = np.eye(n), fit.residual_part
+        if part is not None:
+            v = part.covariance[np.ix_(t, t)] * (g[:, None] == g) / fit.sigma**2
+        root = np.sqrt(data["w"]) if "weights" in arguments else np.ones(n)
+        whitened = np.linalg.solve(
+            np.linalg.cholesky(v / np.outer(root, root)), np.column_stack([fit.design().x, data["y"]])
+        )
+        x, y = whitened[:, :-1], whitened[:, -1]
+        rss = [float(np.linalg.lstsq(x[:, :k], y)[1][0]) for k in (1, 2, 3, 5)]
+        df = found["num_df"].to_numpy()
+        # sigma^2 is that of REML: rounding and where the search of the correlation ends
+        assert found["F"].to_numpy() == pytest.approx(-np.diff(rss) / df / fit.sigma**2, rel=1e-6), arguments
