@@ -130,7 +130,7 @@ def test_loaded_results_and_refusals(pigs: um.FitResult, tmp_path: Path) -> None
 
 
 def test_type_one_without_groups_takes_the_rows_as_generalised_least_squares_does() -> None:
-    """Reductions of the sum of squares of rows that are divided by a root of V, as in R's anova of lm and of nlme's gls."""
+    """Reductions of the sum of squares of rows that are divided by a root of V, as R's anova of lm and gls has them."""
     rng = np.random.default_rng(5)
     n, t = 60, np.tile(np.arange(6), 10)
     g = np.repeat(np.arange(10), 6)

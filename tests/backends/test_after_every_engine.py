@@ -153,6 +153,8 @@ def test_every_engine_fits_again(
     fit, loaded = fits
     own, faults = GLMMTMB if fit.backend == "glmmtmb" else 0.0, list[str]()
     for name, (how, tolerance) in REFITS.items():
+        if fit.backend == "pymer4" and name != "fit_imputed":
+            continue  # it fits by lme4, which has the others, and takes a second for each fit
         if name == "simplify" and fit.backend in NO_INDEPENDENT:
             with pytest.raises(um.UnsupportedModelError, match="several independent terms on one factor"):
                 how(fit.backend)
@@ -194,7 +196,7 @@ def test_a_posterior_has_them_from_its_draws(reference: um.FitResult, tmp_path: 
     error = reference.level_means(seed=1).table.eval("upper - lower").to_numpy() / 4
     assert (np.abs(partial[0] - partial[1]) < 0.35 * error).all()
     for refits in ("simplify", "fit_imputed", "design_power"):
-        with pytest.raises(um.UnimixError, match="posterior|tests"):
+        with pytest.raises(um.UnimixError, match=r"posterior|tests"):
             REFITS[refits][0]("bayes")
 
 

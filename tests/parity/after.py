@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from after_functions import calibration, rows
+from after_functions import calibration, lines
 from gold import Gold, all_cases, as_list, r_name
 
 import unimix as um
@@ -181,7 +181,7 @@ def fitted(case: Gold, backend: str) -> um.FitResult | None:
 
 def main(backends: list[str]) -> None:
     """Print one row per function, engine and quantity: the worst of all cases that have it."""
-    for row in (*rows(), "", *calibration(), ""):
+    for row in (*lines(), "", *calibration(), ""):
         print(row, flush=True)
     print("| function | against | engine | quantity | cases | worst distance |")
     print("|---|---|---|---|---|---|")

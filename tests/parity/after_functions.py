@@ -153,7 +153,7 @@ def imputed(r: dict[str, Any]) -> Distances:
 
 
 def heterogeneity() -> Distances:
-    """30 studies: tau^2 by REML is a root of its score, written out; Q, I2 and H2 are sums (Higgins & Thompson 2002)."""
+    """30 studies: tau^2 by REML as the root of its score; Q, I2 and H2 as sums (Higgins & Thompson 2002)."""
     rng = np.random.default_rng(1)
     v = rng.uniform(0.02, 0.3, 30)
     y = 0.3 + rng.normal(0, 0.4, 30) + rng.normal(0, np.sqrt(v))
@@ -202,7 +202,7 @@ AGAINST_R: dict[str, tuple[str, str, Callable[[dict[str, Any]], Distances]]] = {
 CLOSED: dict[str, Callable[[], Distances]] = {"heterogeneity": heterogeneity, "johnson_neyman": johnson_neyman}
 
 
-def rows() -> Iterator[str]:
+def lines() -> Iterator[str]:
     """Lines of the table: function, against what, quantity, worst distance, source."""
     yield "| function | against | quantity | worst distance | numbers from |"
     yield "|---|---|---|---|---|"

@@ -122,5 +122,5 @@ def test_all_that_is_missing_or_wrong_is_said_at_once():
 
 def test_ordered_categories_are_refused():
     layout = {"person": 10, "arm": ["control", "treated"]}
-    with pytest.raises(UnsupportedModelError, match="thresholds of ordered categories.*family='binomial'"):
+    with pytest.raises(UnsupportedModelError, match=r"thresholds of ordered categories.*family='binomial'"):
         um.design_power("y ~ arm + (1 | person)", layout, family="cumulative", fixed={"arm[T.treated]": 1}, random={})

@@ -141,7 +141,8 @@ def quantile_residuals(fit: FittedModel) -> Finding | None:
     """Check the distribution of the response given the group effects by simulated residuals, which any family has.
 
     The residuals are those after one draw of all coefficients given the data, which are independent and uniform if the
-    model is right; ordered categories have no such draw, and new group effects. The limits 0.05 and 0.15 of their Kolmogorov distance are conventions of this table.
+    model is right; ordered categories have no such draw, and are simulated with new group effects. The limits 0.05 and
+    0.15 of their Kolmogorov distance are conventions of this table.
 
     Raises:
         DataError: If there are so many rows that simulations would make the other checks wait.
