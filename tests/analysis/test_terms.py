@@ -103,6 +103,13 @@ def test_every_engine_that_maximises_has_them(backend: str) -> None:
     assert fit.drop1("F").table.loc["Days", "F"] == pytest.approx(169.40, rel=1e-3)
 
 
+def test_tests_without_degrees_of_freedom_are_called_wald_tests() -> None:
+    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls", df_method="normal")
+    found = fit.drop1("F")
+    assert str(found).startswith("Wald tests\n")
+    assert list(found.table.columns) == ["chisq", "df", "p_value"]
+
+
 def test_loaded_results_and_refusals(pigs: um.FitResult, tmp_path: Path) -> None:
     sleep = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
     loaded = um.FitResult.load(sleep.save(tmp_path / "fit.zip"))

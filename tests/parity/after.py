@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from after_functions import calibration, lines
+from after_functions import calibration, lines, reason
 from gold import Gold, all_cases, as_list, r_name
 
 import unimix as um
@@ -158,7 +159,7 @@ def coverage(n_sets: int = 60) -> Iterator[str]:
             ["Rscript", str(Path(folder) / "run.R"), folder], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            yield f"| merTools | cannot be run here: {done.stderr.strip().splitlines()[-1]} | |"
+            yield f"| merTools | cannot be run here: {reason(done.stderr)} | |"
             return
         theirs = pd.read_csv(Path(folder) / "r.csv").iloc[:, 1:]
     theirs.columns = ["lower", "upper"]
@@ -181,7 +182,7 @@ def fitted(case: Gold, backend: str) -> um.FitResult | None:
 
 def main(backends: list[str]) -> None:
     """Print one row per function, engine and quantity: the worst of all cases that have it."""
-    for row in (*lines(), "", *calibration(), ""):
+    for row in chain(lines(), [""], calibration(), [""]):
         print(row, flush=True)
     print("| function | against | engine | quantity | cases | worst distance |")
     print("|---|---|---|---|---|---|")

@@ -34,13 +34,19 @@ def of_r(name: str) -> tuple[dict[str, Any], str]:
         done = subprocess.run(
             ["Rscript", str(DATA / f"{name}_r.R"), *more], capture_output=True, text=True, check=False, cwd=ROOT
         )
-        said, code = done.stderr.strip().splitlines() or ["no message"], done.returncode
     except FileNotFoundError:
-        said, code = ["Rscript is not installed"], 1
-    if not code:
-        return json.loads(done.stdout), "R, run now"
-    why = next((line for line in said if "there is no package" in line or "not installed" in line), said[-1])
-    return json.loads((DATA / f"{name}_r.json").read_text()), f"stored ({why.strip()})"
+        why = "Rscript is not installed"
+    else:
+        if not done.returncode:
+            return json.loads(done.stdout), "R, run now"
+        why = reason(done.stderr)
+    return json.loads((DATA / f"{name}_r.json").read_text()), f"stored ({why})"
+
+
+def reason(stderr: str) -> str:
+    """Why R stopped: the line that names a missing package, or the last one."""
+    said = stderr.strip().splitlines() or ["no message"]
+    return next((line for line in said if "there is no package" in line), said[-1]).strip()
 
 
 def relative(ours: Any, theirs: Any) -> float:

@@ -125,11 +125,9 @@ def f_tests(fit: FittedModel, terms: DropTerms) -> TableResult:
     # by the rows of lmerTest
     if terms == "marginal" and of.same_span:
         found = anova(fit, "III")
-    return TableResult(found.table.loc[names].rename_axis("left out"), found.notes, f"F tests, {_after_comma(found)}")
-
-
-def _after_comma(found: TableResult) -> str:
-    return found._heading.partition(", ")[2]
+    # "Type III F tests, ..." without its type, or "Type III Wald tests" where degrees of freedom are infinite
+    heading = found._heading.partition(" ")[2].partition(" ")[2]
+    return TableResult(found.table.loc[names].rename_axis("left out"), found.notes, heading)
 
 
 def droppable(fit: FittedModel, of: Terms, terms: DropTerms) -> list[int]:
