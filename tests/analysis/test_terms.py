@@ -82,6 +82,45 @@ def test_all_terms_are_left_out_under_sum_coding() -> None:
     assert f["F"].to_numpy() == pytest.approx(fit.anova().table["F"].to_numpy(), rel=1e-10)
 
 
+def test_a_numeric_term_is_not_its_coefficient_in_the_reference_level() -> None:
+    """The slope of x under sum-to-zero coding of a is the mean slope: the model without it keeps x's differences."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame(
+        {"a": rng.choice(list("uvw"), 150), "x": rng.normal(size=150), "g": rng.choice(list("cdefgh"), 150)}
+    )
+    data["y"] = rng.normal(size=150) + data["x"] * (data["a"] == "u")
+    fit = um.fit("y ~ a * x + (1 | g)", data, "pls", method="ML")
+    a1, a2 = ((data["a"] == level) * 1.0 - (data["a"] == "w") for level in "uv")
+    coded = data.assign(a1=a1, a2=a2, a1x=a1 * data["x"], a2x=a2 * data["x"])
+    less = um.fit("y ~ a1 + a2 + a1x + a2x + (1 | g)", coded, "pls", method="ML")
+    found = fit.drop1(terms="all").table
+    assert found.loc["x", "chisq"] == pytest.approx(2 * (fit.log_likelihood - less.log_likelihood), abs=1e-6)
+    summed = um.fit("y ~ a * x + (1 | g)", data, "pls", method="ML", contrasts={"a": "sum"}).drop1(terms="all").table
+    assert summed["chisq"].to_numpy() == pytest.approx(found["chisq"].to_numpy(), abs=1e-6, nan_ok=True)
+
+
+def test_a_term_that_another_would_replace_is_not_tested() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": rng.normal(size=60), "f": list("abcdef") * 10, "y": rng.normal(size=60)})
+    data["h"] = data["f"].map(dict(zip("abcdef", "uuvvww", strict=True)))
+    for formula, message in (
+        ("y ~ x + f + I(2 * x)", r"I\(2 \* x\) was left out .*on x,"),
+        ("y ~ f + h", "h was left out .*on f,"),
+    ):
+        fit = um.fit(formula, data, "pls")
+        for ask in (fit.drop1, lambda fit=fit: um.drop1(fit)):
+            with pytest.raises(um.DataError, match=message):
+                ask()
+    # an empty cell takes away a column of the interaction itself, and no other term's test
+    holed = data[(data["f"] != "a") | (data["x"] > 0)].assign(z=lambda d: np.where(d["x"] > 0, "p", "n"))
+    fit = um.fit("y ~ f * z", holed, "pls")
+    assert fit.model.aliased
+    less = um.fit("y ~ f + z", holed, "pls")
+    assert fit.drop1().table.loc["f:z", "chisq"] == pytest.approx(
+        2 * (fit.log_likelihood - less.log_likelihood), abs=1e-8
+    )
+
+
 def test_random_terms_and_the_bootstrap(pigs: um.FitResult) -> None:
     sleep = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), "pls")
     found = um.drop1(sleep, random=True).table

@@ -146,6 +146,15 @@ def term_weights(fit: FittedModel, name: str) -> FloatArray:
     return _type3(terms, p)[terms.names.index(name)]
 
 
+def type_three(terms: Terms, index: int, p: int) -> FloatArray:
+    """The type III hypothesis L beta = 0 of one term, shape (m, p).
+
+    Raises:
+        DataError: If columns were left out because they depend on others.
+    """
+    return _type3(terms, p)[index]
+
+
 def _type3(terms: Terms, p: int) -> list[FloatArray]:
     if not terms.same_span:
         lost = [n for n, c in zip(terms.names, terms.columns, strict=True) if not c]
