@@ -278,7 +278,18 @@ def test_what_has_no_robust_errors_is_refused(herds: um.FitResult) -> None:
     with pytest.raises(um.UnsupportedModelError, match="without one of the clusters of Sex"):
         per_sex.robust("CR3", "Sex")
     robust = fit.robust()
-    for name in ("certificate", "draws", "bootstrap", "to_json", "influence", "simulate"):
+    asked: dict[str, Any] = {
+        "drop1": lambda: um.drop1(robust),
+        "anova": lambda: um.anova(robust, fit),
+        "ranova": lambda: um.ranova(robust),
+        "bootstrap_test": lambda: um.bootstrap_test(robust, fit, 2),
+    }
+    for name, ask in asked.items():
+        with pytest.raises(um.UnimixError, match=rf"um\.{name} compares likelihoods[\s\S]*robust\.anova"):
+            ask()
+    with pytest.raises(um.UnimixError, match=r"um\.power .* model-based standard errors"):
+        um.power(robust, "Time", n_sim=2)
+    for name in ("certificate", "draws", "bootstrap", "to_json", "influence", "simulate", "heterogeneity"):
         with pytest.raises(um.UnimixError, match=f"{name} follows from the estimated variances"):
             getattr(robust, name)()
     with pytest.raises(um.UnimixError, match="plot follows from"):
