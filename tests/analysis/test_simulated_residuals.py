@@ -211,7 +211,6 @@ def test_p_values_of_right_models_are_not_small(family: str, effects: Any, n_set
     assert (shares <= 0.1 + 3 * np.sqrt(0.09 / n_sets)).all(), shares
 
 
-@pytest.mark.r
 def test_a_zero_inflated_model_has_them() -> None:
     """The zero inflation is drawn with the mean: 8 data sets, 0.1 + 3 sqrt(0.09 / 8) = 0.42."""
     shares = (p_values("zero-inflated", "drawn", 8) <= 0.1).mean()

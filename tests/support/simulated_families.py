@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[Draw, dict[str, Any]]] = {
     ),
     "zero-inflated": (
         lambda rng, eta: rng.poisson(np.exp(eta)) * (rng.random(len(eta)) > 0.3),
-        {"family": "poisson", "ziformula": "~ 1", "backend": "glmmtmb"},
+        {"family": "poisson", "ziformula": "~ 1"},
     ),
 }
 
