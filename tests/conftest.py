@@ -24,6 +24,7 @@ from unimix.backends.registry import backend_class, registered
 
 # Models are compiled for seconds of sampling: optimising them would take longer than they run (30 to 50 s, not 18).
 os.environ.setdefault("NUMBA_OPT", "0")
+os.environ.setdefault("PYTENSOR_FLAGS", "gcc__cxxflags=-O0")
 
 MARKERS = {"rpy2": "r", "pymc": "mcmc", "bambi": "mcmc"}
 """Package that an engine needs: the marker of the tests that need it."""

@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "hypotheses": ("dose = 0",),
     "johnson_neyman": ("dose", "arm"),
     "slopes": ("dose",),
+    "means": ("arm",),
 }
 """What a verb is asked for; the others are asked without arguments."""
 NO_QUESTIONS = {"from_json", "load", "predict_to", "save", "with_data"}

@@ -46,7 +46,8 @@ class TestStatsmodels(BackendContract):
 class TestPyMC(BackendContract):
     backend = "pymc"
     # nutpie compiles each structure once; tests/backends has PyMC's own sampler too
-    options = {"sampler": "nutpie", "draws": 1500, "tune": 500, "chains": 2, "cores": 1, "target_accept": 0.95}
+    # 2,500 draws end below R-hat 1.01; after 1,500 the model of most tests was sampled again with four times as many
+    options = {"sampler": "nutpie", "draws": 2500, "tune": 500, "chains": 2, "cores": 1, "target_accept": 0.9}
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
     references = frozenset({"sleepstudy_slope", "penicillin"})
     starved = {"draws": 40, "tune": 20, "retry": False}

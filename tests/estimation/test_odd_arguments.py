@@ -60,6 +60,7 @@ def calls(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[
     found: dict[str, Call] = {name: (getattr(fit, name), arguments, {}) for name, arguments in asked.items()}
     found |= {f"plot.{n}": (getattr(fit.plot, n), (), {}) for n in ("forest", "groups", "population", "shrinkage")}
     return found | {
+        "plot.means": (fit.plot.means, ("f",), {}),
         "contrasts of means": (fit.emmeans("f").contrasts, (), {}),
         "hypotheses of comparisons": (fit.comparisons("x").hypotheses, ("b0 = 0",), {}),
         "to_latex": (fit.anova().to_latex, (), {}),

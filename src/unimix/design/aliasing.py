@@ -121,3 +121,20 @@ def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, off
     size = abs(float(r[p, p])) if n > p else 0.0
     limit = max(64 * float(np.finfo(np.float64).eps) * terms, 1e-11 * spread)
     return 0.0 if size <= limit else unit * float(np.sqrt(heaviest / n)) * size
+
+
+def unlike(dropped: FloatArray, kept: FloatArray, weights: FloatArray, sizes: FloatArray) -> npt.NDArray[np.bool_]:
+    """Rows in which a dropped column is not the combination of the kept columns that it was in the fitted data.
+
+    Args:
+        dropped: Columns that were left out, shape (n, d).
+        kept: Columns that were kept, shape (n, p).
+        weights: The combinations, shape (p, d).
+        sizes: Largest absolute value of each dropped column in the fitted data, shape (d,).
+
+    Returns:
+        Mask of the rows, shape (n,).
+    """
+    # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
+    terms = np.abs(kept) @ np.abs(weights) + np.abs(dropped)
+    return np.asarray((np.abs(dropped - kept @ weights) > 1e-8 * terms + 1e-7 * sizes).any(axis=1))

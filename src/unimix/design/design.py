@@ -25,6 +25,7 @@ from unimix.design.estimability import (
 )
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.level_means import learn_level_means, mean_calls
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.ordered_response import check_intercept
 from unimix.design.relationships import related
@@ -115,7 +116,8 @@ def build_design(  # noqa: PLR0915  one step after the other
     given_levels, columns = columns, used_levels(columns, notes)
     check_times(spec, given_levels, columns)
 
-    env = Environment(columns)
+    columns, level_means, states = learn_level_means(spec, columns, data)
+    env = Environment(columns, states)
     x, names, owners = built_columns(spec.fixed, env, coding, len(rows))
     w = numeric_extra(
         "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
@@ -153,6 +155,7 @@ def build_design(  # noqa: PLR0915  one step after the other
         levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
         contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
+        level_means={k: level_means[k] for k in mean_calls(spec.without_dispersion())},
         kept=tuple(int(j) for j in kept),
         categories=family.categories if isinstance(family, Cumulative) else (),
         aliases=aliases_of(x, spanned),

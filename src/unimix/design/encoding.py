@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from unimix.design.aliasing import unlike
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
+from unimix.design.level_means import LevelMeans, are_means_of, mean_hint, needed_columns, read_with_means
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.new_data import NewRows, match_levels, match_number
 from unimix.design.ordered_response import codes_of
@@ -31,7 +33,7 @@ from unimix.design.typed_columns import (
     read_columns,
 )
 from unimix.errors import DataError, did_you_mean, listing
-from unimix.formula.allowed import expression_columns
+from unimix.formula.allowed import expression_columns, expression_variables, part_variables
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.functions import decode_state
@@ -41,7 +43,7 @@ from unimix.formula.parser import Call, render, walk
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from unimix.formula.terms import FixedPart, ModelSpec
+    from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -74,6 +76,7 @@ class Encoding(BaseModel):
         levels: Levels of each categorical column, in order.
         contrasts: Coding of each factor column.
         states: States learnt by ``poly``, ``scale`` and splines, by canonical text of the call.
+        level_means: Means per level for ``between(x, g)`` and ``within(x, g)``, by the text ``between(x, g)``.
         kept: Indices of the fixed-effects columns that were kept, which have full rank.
         aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
         alias_sizes: Largest absolute value of each of them in the data that were fitted.
@@ -97,6 +100,7 @@ class Encoding(BaseModel):
     levels: dict[str, tuple[JsonLevel, ...]] = {}
     contrasts: dict[str, Contrast] = {}
     states: dict[str, Annotated[dict[str, Any], AfterValidator(_decodable)]] = {}
+    level_means: dict[str, LevelMeans] = {}
     kept: tuple[Index, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
     alias_sizes: tuple[float, ...] = ()
@@ -148,14 +152,19 @@ class Encoding(BaseModel):
         absent = [n for n in dict.fromkeys(used_columns(spec)) if n not in coded]
         if absent or any(block.term >= len(spec.random) for block in self.blocks):
             raise DataError(CHANGED.format(f"it does not know {listing(absent) or 'the random terms'} of its formula"))
+        if not are_means_of(self.level_means, spec):
+            raise DataError(CHANGED.format("its means of levels are not those of its formula"))
         return spec
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
-        """Columns of the fixed part, the zero inflation and the offset, in the order of the formula."""
+        """Columns of the fixed part, the zero inflation and the offset, in the order of the formula.
+
+        ``between(x, g)`` and ``within(x, g)`` need the column of means called ``between(x, g)``, and not g.
+        """
         parts = (self.spec.fixed, *self.spec.parts.values())
-        names = [n for part in parts for n in _columns_in(part)]
-        names += [n for node in self.spec.offsets for n in expression_columns(node)]
+        names = [n for part in parts for n in part_variables(part)]
+        names += [n for node in self.spec.offsets for n in expression_variables(node)]
         return tuple(dict.fromkeys([*names, *([self.offset_column] if self.offset_column else [])]))
 
     @cached_property
@@ -166,19 +175,19 @@ class Encoding(BaseModel):
     def _variables(self, terms: Iterable[int]) -> tuple[str, ...]:
         """The predictors and the columns of the random terms with these indices."""
         random = [self.spec.random[i] for i in sorted(terms)]
-        names = [n for term in random for n in (*_columns_in(term.left), *term.factors)]
+        names = [n for term in random for n in (*part_variables(term.left), *term.factors)]
         return tuple(dict.fromkeys([*self.predictors, *names]))
 
     @cached_property
     def groupings(self) -> frozenset[str]:
         """Columns that occur only in grouping factors."""
-        slopes = {n for term in self.spec.random for n in _columns_in(term.left)}
+        slopes = {n for term in self.spec.random for n in part_variables(term.left)}
         return frozenset(self.variables) - set(self.predictors) - slopes
 
     def slopes(self, group: str) -> list[str]:
         """Columns whose effects vary over a grouping factor."""
         terms = [t for t in self.spec.random if t.group == group]
-        return list(dict.fromkeys(n for term in terms for n in _columns_in(term.left)))
+        return list(dict.fromkeys(n for term in terms for n in part_variables(term.left)))
 
     def environment(self, columns: Mapping[str, Column]) -> Environment:
         """Environment that evaluates the formula on these columns with the learnt states."""
@@ -198,13 +207,18 @@ class Encoding(BaseModel):
 
     # -- new data -------------------------------------------------------------------------------
 
-    def transform(self, data: Any, *, with_groups: bool | Sequence[bool]) -> NewRows:
+    def needed(self, names: Iterable[str], data: Any) -> list[str]:
+        """Columns that new data must have for columns of the design; absent means of levels need their groups."""
+        return needed_columns(tuple(names), self.level_means, column_labels(data))
+
+    def transform(self, data: Any, *, with_groups: bool | Sequence[bool], strict: bool = True) -> NewRows:
         """Make the columns of the design for new data.
 
         Args:
             data: New rows, in any form that ``fit`` takes; the response is not needed.
             with_groups: Whether to make the random-effects columns and the level labels too, for all blocks or for
                 each; a block that is not made has zeros and empty labels, and needs no columns of the data.
+            strict: Whether rows of a level without a mean of ``between(x, g)`` are refused, or else not complete.
 
         Raises:
             DataError: If columns are absent or of another type, or a predictor has unknown levels.
@@ -216,7 +230,7 @@ class Encoding(BaseModel):
             )
         wanted = [with_groups] * len(self.blocks) if isinstance(with_groups, bool) else list(with_groups)
         used = {block.term for block, wish in zip(self.blocks, wanted, strict=True) if wish}
-        columns, complete = self._complete_columns(data, self._variables(used))
+        columns, complete = self._complete_columns(data, self._variables(used), strict=strict)
         rows = np.flatnonzero(complete)
         env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.contrasts, len(rows)
         x, names = build_columns(self.spec.fixed, env, coding, n)
@@ -256,7 +270,7 @@ class Encoding(BaseModel):
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
-        return {n: self._match(n, c).take(rows) for n, c in read_columns(data, self.variables).items()}
+        return {n: c.take(rows) for n, c in self._read(data, self.variables, strict=False).items()}
 
     def residual_columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Columns of the residuals' groups and times in the given rows of the fitted data, by name."""
@@ -373,14 +387,22 @@ class Encoding(BaseModel):
             return column
         return match_number(name, column) if name in self.numeric else match_levels(name, column, self.levels[name])
 
-    def _complete_columns(self, data: Any, used: tuple[str, ...]) -> tuple[dict[str, Column], npt.NDArray[np.bool_]]:
+    def _read(self, data: Any, used: Sequence[str], *, strict: bool) -> dict[str, Column]:
+        """Named columns of the design for new data, with the means of their levels."""
+        read, made = read_with_means(data, used, self.level_means, self.spec, strict=strict)
+        return {n: made[n] if n in made else self._match(n, read[n]) for n in used}
+
+    def _complete_columns(
+        self, data: Any, used: tuple[str, ...], *, strict: bool = True
+    ) -> tuple[dict[str, Column], npt.NDArray[np.bool_]]:
         """Named columns of new data, and a mask of the rows without missing values in them."""
-        labels = column_labels(data)
-        absent = [n for n in used if n not in labels]
+        labels, needed = column_labels(data), self.needed(used, data)
+        absent = [n for n in needed if n not in labels]
         if absent:
             hint = index_hint(data, absent) or did_you_mean(absent[0], labels)
-            raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
-        columns = {name: self._match(name, column) for name, column in read_columns(data, used).items()}
+            hint += mean_hint(used, self.level_means, absent)
+            raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(needed)}.")
+        columns = self._read(data, used, strict=strict)
         complete = np.ones(len(next(iter(columns.values())).missing) if columns else n_rows(data), dtype=bool)
         for column in columns.values():
             complete &= ~column.missing
@@ -412,11 +434,8 @@ class Encoding(BaseModel):
             kept = np.column_stack([np.ones(len(x)), kept])
         if not self.aliases or len(dependent) != len(self.aliases):
             return None
-        weights = np.array(self.aliases).T
-        # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
-        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, dependent])
         fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(dependent))
-        return np.asarray((np.abs(x[:, dependent] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
+        return unlike(x[:, dependent], kept, np.array(self.aliases).T, fitted)
 
 
 def _select(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:
@@ -425,11 +444,6 @@ def _select(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> t
     if max(kept, default=-1) >= len(names):
         raise DataError(CHANGED.format(f"its formula has {len(names)} columns, and it keeps number {max(kept) + 1}"))
     return columns[:, list(kept)], tuple(names[j] for j in kept)
-
-
-def _columns_in(part: FixedPart) -> list[str]:
-    """Columns that occur in the terms of a part."""
-    return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
 
 __all__ = ["CHANGED", "EncodedBlock", "Encoding", "JsonLevel"]

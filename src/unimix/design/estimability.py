@@ -13,7 +13,7 @@ from unimix.design.covariance_structures import BY_DISTANCE, IN_TIME
 from unimix.design.frames import index_hint
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
-from unimix.formula.allowed import expression_columns
+from unimix.formula.allowed import expression_variables
 from unimix.formula.expand import all_atoms, expand, remaining_atoms
 from unimix.formula.parser import Call, Name, quote, render
 
@@ -102,7 +102,7 @@ def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
     for term in spec.random:
         atoms = remaining_atoms(expand(term.left)).values() if term.structure == "us" else ()
         for node in atoms:
-            name = node.name if isinstance(node, Name) else next(iter(expression_columns(node)), None)
+            name = node.name if isinstance(node, Name) else next(iter(expression_variables(node)), None)
             column = None if name is None else columns.get(name)
             count = len(column.levels) if isinstance(column, FactorColumn) else 0
             if isinstance(column, NumericColumn) and isinstance(node, Call) and node.function == "C":

@@ -22,12 +22,14 @@ from unimix.formula.allowed import (
     check_expression,
     coding_nodes,
     expression_columns,
+    expression_variables,
     functions,
     plain_factor,
     register_function,
 )
 from unimix.formula.contrasts import Contrast, contrast_from_node
 from unimix.formula.functions import ELEMENTWISE, STATEFUL, State
+from unimix.formula.level_means import LEVEL_MEANS, mean_name
 from unimix.formula.parser import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ class Environment:
     """Columns and learnt states with which an expression is evaluated.
 
     Attributes:
-        columns: Typed columns by name.
+        columns: Typed columns by name; the means of levels that the formula needs are among them, called as
+            ``between(x, g)``.
         states: States that stateful calls learnt from the data, by canonical text of the call.
         learning: True while the design is built, False for new data.
     """
@@ -109,12 +112,12 @@ def _require_finite(values: FloatArray, node: Node, env: Environment) -> None:
     bad: npt.NDArray[Any] = np.logical_not(np.isfinite(values))
     if bad.ndim == 2:
         bad = np.asarray(bad.any(axis=1))
-    for name in expression_columns(node):
+    for name in expression_variables(node):
         column = env.columns[name]
         bad &= np.isfinite(column.values) if isinstance(column, NumericColumn) else column.codes >= 0
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        shown = ", ".join(f"{n} = {env.columns[n].label(row)}" for n in expression_columns(node))
+        shown = ", ".join(f"{n} = {env.columns[n].label(row)}" for n in expression_variables(node))
         raise DataError(
             f"{render(node)} is not a finite number in {int(bad.sum())} of {len(bad)} rows, first where {shown}. "
             "Change the expression or leave these rows out."
@@ -152,8 +155,8 @@ def _value(node: Node, env: Environment) -> Any:
         case Call(function) if function in ELEMENTWISE:
             _only_one_argument(node)
             return ELEMENTWISE[function](_numeric(node.arguments[0], env))
-        case Call(function) if function in STATEFUL:
-            return _stateful(node, env)
+        case Call(function) if function in (*STATEFUL, *LEVEL_MEANS):
+            return _level_mean(node, env) if function in LEVEL_MEANS else _stateful(node, env)
         case Call(function) if function in REGISTERED:
             return _call_registered(node, env)
         case _:
@@ -309,6 +312,24 @@ def _stateful(node: Call, env: Environment) -> Value:
     return MatrixValue(values, tuple(str(j + 1) for j in range(values.shape[1])))
 
 
+def _level_mean(node: Call, env: Environment) -> FloatArray:
+    """The mean of each row's level, which is a column of the environment, or the deviation from it, shape (n,)."""
+    means = _numeric(Name(mean_name(node), node.position, quoted=True), env)
+    return np.asarray(means if node.function == "between" else one_number(node.arguments[0], env) - means)
+
+
+def one_number(node: Node, env: Environment) -> FloatArray:
+    """One number per row, shape (n,); a condition such as ``f == "a"``, or a column of booleans, is 1 or 0.
+
+    Raises:
+        DataError: If the expression is categorical, has several columns, or does not depend on the data.
+    """
+    value = evaluate(node, env)
+    if isinstance(value, FactorValue) and set(value.levels) <= {False, True}:
+        return np.asarray(np.array(value.levels, dtype=np.float64)[value.codes])
+    return np.asarray(_numeric(node, env), dtype=np.float64)
+
+
 def _call_registered(node: Call, env: Environment) -> FloatArray:
     arguments = [_argument(a, env) for a in node.arguments]
     keywords = {k: _argument(v, env) for k, v in node.keywords}
@@ -339,6 +360,7 @@ __all__ = [
     "evaluate",
     "expression_columns",
     "functions",
+    "one_number",
     "plain_factor",
     "plain_value",
     "register_function",

@@ -23,6 +23,7 @@ from unimix.formula.allowed import REGISTERED, expression_columns
 from unimix.formula.expand import all_atoms
 from unimix.formula.functions import STATEFUL
 from unimix.formula.interpreter import column_names, parse, used_columns
+from unimix.formula.level_means import LEVEL_MEANS
 from unimix.formula.parser import Call, render, walk
 from unimix.formula.terms import ModelSpec
 from unimix.reduction.sources import check_schemas, open_source
@@ -141,7 +142,7 @@ def _check_calls(spec: ModelSpec) -> None:
     """Refuse functions whose values depend on how often a row occurs."""
     for atom in [*all_atoms(spec), spec.response, *spec.offsets]:
         for node in walk(atom):
-            if isinstance(node, Call) and (node.function in STATEFUL or node.function in REGISTERED):
+            if isinstance(node, Call) and node.function in (*STATEFUL, *LEVEL_MEANS, *REGISTERED):
                 raise DataError(
                     f"{render(node)} depends on how often each row occurs. Store its values as a column of the source."
                 )

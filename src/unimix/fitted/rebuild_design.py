@@ -108,7 +108,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
             "again to the data, with relationship=."
         )
     encoding, rows = fit.model.encoding, fit.rows
-    coded = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
+    coded = encoding.without_given_offset().transform(data, with_groups=bool(fit.random), strict=False)
     given = np.asarray(rows.index, dtype=np.int64)
     index = np.arange(fit.model.n_obs) if used_only else given
     _check_rows(fit, coded, index, fit.model.n_obs if used_only else fit.model.n_obs + fit.model.n_dropped)

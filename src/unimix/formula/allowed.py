@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 from unimix.errors import DataError, Fault, OptionError, did_you_mean, listing
 from unimix.foreign_names import suggests_names
 from unimix.formula.contrasts import contrast_from_node
+from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.functions import ELEMENTWISE, STATEFUL
+from unimix.formula.level_means import (
+    LEVEL_MEANS,
+    group_positions,
+    hidden_positions,
+    level_mean_calls,
+    level_mean_faults,
+    mean_name,
+)
 from unimix.formula.parser import CONSTANTS, Bar, Binary, Call, Name, Node, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from unimix.formula.terms import FixedPart
 
 FACTOR_CALLS = ("C", "factor", "as.factor")
 REGISTERED: dict[str, Callable[..., Any]] = {}
@@ -50,7 +61,7 @@ def register_function(name: str, function: Callable[..., Any]) -> None:
 
 def functions() -> tuple[str, ...]:
     """Names of all functions that a formula may call."""
-    return (*ELEMENTWISE, *STATEFUL, "I", *FACTOR_CALLS, "offset", "cbind", *REGISTERED)
+    return (*ELEMENTWISE, *STATEFUL, *LEVEL_MEANS, "I", *FACTOR_CALLS, "offset", "cbind", *REGISTERED)
 
 
 def check_expression(node: Node, role: str) -> list[Fault]:
@@ -62,9 +73,9 @@ def check_expression(node: Node, role: str) -> list[Fault]:
     """
     faults: list[Fault] = []
     known = functions()
-    codings = _contrast_positions(node)
+    elsewhere = _contrast_positions(node).union(*map(group_positions, level_mean_calls(node)))
     for current in walk(node):
-        if current.position in codings:
+        if current.position in elsewhere:
             continue
         match current:
             case Bar():
@@ -84,6 +95,8 @@ def check_expression(node: Node, role: str) -> list[Fault]:
                 )
             case Call(function) if function in FACTOR_CALLS:
                 faults += _coding_faults(current)
+            case Call(function) if function in LEVEL_MEANS:
+                faults += level_mean_faults(current, role)
             case Call("offset") if current is not node:
                 faults.append(Fault("offset() stands on its own in the sum.", current.position, 6))
             case Call("cbind") if current is not node or role != "the response":
@@ -120,8 +133,27 @@ def _coding_faults(call: Call) -> list[Fault]:
 
 def expression_columns(node: Node) -> dict[str, int]:
     """Columns named in an expression, with their positions; names of contrasts inside ``C()`` are not columns."""
+    return _columns_outside(node, _contrast_positions(node))
+
+
+def expression_variables(node: Node) -> dict[str, int]:
+    """Columns of the design on which the value of an expression depends, with their positions.
+
+    They are the columns named in it, except that ``between(x, g)`` depends on the column of its own name, the mean of
+    x in each row's level of g, and ``within(x, g)`` depends on x and on that mean.
+    """
+    calls = level_mean_calls(node)
+    skipped = _contrast_positions(node).union(*map(hidden_positions, calls))
+    return _columns_outside(node, skipped) | {mean_name(call): call.position for call in calls}
+
+
+def part_variables(part: FixedPart) -> list[str]:
+    """Columns of the design on which the terms of a part depend, in the order of the terms; some stand twice."""
+    return [n for node in remaining_atoms(expand(part)).values() for n in expression_variables(node)]
+
+
+def _columns_outside(node: Node, skipped: set[int]) -> dict[str, int]:
     columns: dict[str, int] = {}
-    skipped = _contrast_positions(node)
     for current in walk(node):
         if not isinstance(current, Name) or current.position in skipped:
             continue

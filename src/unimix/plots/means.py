@@ -7,17 +7,31 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain, plain_names, title_of
+from unimix.plots.style import GREY, MARKERS, PALETTE, headline, panels, plain, plain_names, title_of
+
+FloatArray = npt.NDArray[np.float64]
 
 DODGE = 0.6
 """Width, in categories of the axis, within which the colours of one category are spread side by side."""
+JITTER = 0.35
+"""Largest sideways shift of a point within a category, as a share of the width of its colour."""
+SMALL = {"markersize": 3.5, "markeredgewidth": 0.0}
 
 
 @plain_names
 def draw_means(
-    table: pd.DataFrame, names: Sequence[str], *, columns: int = 3, title: str = "", label: str = "", note: str = ""
+    table: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    columns: int = 3,
+    title: str = "",
+    label: str = "",
+    note: str = "",
+    points: pd.DataFrame | None = None,
+    seed: int = 0,
 ) -> Any:
     """Draw points with intervals: the first factor along the axis, the second in colours, the others in panels.
 
@@ -28,6 +42,8 @@ def draw_means(
         title: Title of the figure.
         label: Label of the vertical axis.
         note: Text below the figure.
+        points: Columns ``names`` and y of the data to draw under the means.
+        seed: Seed of the sideways shifts of points in a category.
 
     Returns:
         The matplotlib Axes, shape (panels,).
@@ -39,24 +55,38 @@ def draw_means(
     within = [n for n in names[1:] if n != colour]
     keys = list(table[within].drop_duplicates().itertuples(index=False, name=None)) if within else [()]
     values = list(dict.fromkeys(table[first])) if first else [""]
-    numeric = len(values) > 1 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    numeric = numbers and (len(values) > 1 or points is not None)
     shades = list(dict.fromkeys(table[colour])) if colour else [None]
     width = float(np.clip(0.5 * len(values) * max(len(shades), 2) / 2 + 1.5, 3.4, 9.0))
     figure, axes = panels(len(keys), columns, width, 3.4, share=True)
+    rng, under = np.random.default_rng(seed), points is not None and len(points) > 0
     for ax, key in zip(axes, keys, strict=True):
-        chosen = np.all([table[n] == v for n, v in zip(within, key, strict=True)], axis=0) if within else slice(None)
+        chosen = _in_panel(table, within, key)
         for i, shade in enumerate(shades):
             own = table[chosen]
             own = own[own[colour] == shade] if colour else own
             at = own[first].tolist() if first else [""]
-            x = np.array(at, dtype=float) if numeric else np.array([values.index(v) for v in at], dtype=float)
-            near = float(np.diff(np.sort(np.array(values, dtype=float))).min()) if numeric else 1.0
-            x = x + (DODGE if not numeric else 0.15) * near * ((i + 0.5) / len(shades) - 0.5)
+            near = float(np.diff(np.sort(np.array(values, dtype=float))).min()) if numeric and len(values) > 1 else 1.0
+            spread = (0.15 if numeric else DODGE) * near
+            beside = spread * ((i + 0.5) / len(shades) - 0.5)
+            x = (np.array(at, dtype=float) if numeric else _places(at, values)) + beside
             paint, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+            if points is not None:
+                rows = points[_in_panel(points, within, key)]
+                rows = rows[rows[colour] == shade] if colour else rows
+                across = rows[first].tolist() if first else [""] * len(rows)
+                place = np.array(across, dtype=float) if numeric else _places(across, values)
+                shift = beside + spread / len(shades) * JITTER * rng.uniform(-1.0, 1.0, len(rows))
+                # numbers between those that have a mean stay where they are
+                place = place + np.where(np.isin(place, values), shift, 0.0) if numeric else place + shift
+                ax.plot(place, rows["y"], "o", color=paint if colour else GREY, alpha=0.4, zorder=1, **SMALL)
             if numeric:
                 ax.plot(x, own["estimate"], color=paint, linewidth=1, alpha=0.5)
             ax.vlines(x, own["lower"], own["upper"], color=paint, linewidth=2)
-            ax.plot(x, own["estimate"], marker, color=paint, markersize=6, label=None if shade is None else str(shade))
+            edge = {"markeredgecolor": "white", "markeredgewidth": 0.8} if under else {}
+            named = None if shade is None else str(shade)
+            ax.plot(x, own["estimate"], marker, color=paint, markersize=7 if under else 6, label=named, **edge)
         if within:
             title_of(ax, ", ".join(f"{n} = {v}" for n, v in zip(within, key, strict=True)))
         if first:
@@ -74,6 +104,17 @@ def draw_means(
         )
     headline(figure, title)
     return axes
+
+
+def _in_panel(table: pd.DataFrame, within: Sequence[str], key: Sequence[Any]) -> Any:
+    """Rows of one panel, as a mask or slice."""
+    return np.all([table[n] == v for n, v in zip(within, key, strict=True)], axis=0) if within else slice(None)
+
+
+def _places(at: Sequence[Any], values: Sequence[Any]) -> FloatArray:
+    """Positions of categories on the axis, shape (len(at),)."""
+    place = {v: float(i) for i, v in enumerate(values)}
+    return np.array([place[v] for v in at], dtype=np.float64)
 
 
 def _axis(ax: Any, values: Sequence[Any], *, numeric: bool) -> None:

@@ -14,6 +14,7 @@ from unimix.errors import DataError
 from unimix.formula.allowed import FACTOR_CALLS, REGISTERED
 from unimix.formula.expand import all_atoms
 from unimix.formula.functions import STATEFUL, encode_state
+from unimix.formula.level_means import LEVEL_MEANS
 from unimix.formula.parser import Call, render, walk
 from unimix.formula.terms import ModelSpec
 from unimix.reduction.levels import LevelSet
@@ -157,6 +158,12 @@ def learning_calls(spec: ModelSpec) -> list[Call]:
                 calls.setdefault(render(node), node)
             elif node.function in FACTOR_CALLS:
                 calls.setdefault(render(node), node)
+            elif node.function in LEVEL_MEANS:
+                faults.append(
+                    f"{render(node)}: the mean of a level needs all of its rows at once. Store it as a column of the "
+                    "source: between x is the mean of x over the rows of the level that have no missing value, and "
+                    "within x is x minus that mean."
+                )
             elif node.function in REGISTERED:
                 faults.append(
                     f"{render(node)}: a function of your own sees one batch of rows at a time here, and may give other "

@@ -18,11 +18,11 @@ from unimix.design.response import read_response
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn
 from unimix.distributions.family import Gaussian
 from unimix.errors import DataError
-from unimix.formula.allowed import FACTOR_CALLS, expression_columns
+from unimix.formula.allowed import FACTOR_CALLS, expression_columns, part_variables
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.interpreter import parse
 from unimix.formula.parser import Call, Name, render
-from unimix.formula.terms import FixedPart, ModelSpec
+from unimix.formula.terms import ModelSpec
 from unimix.reduction.levels import LevelSet
 
 FloatArray = npt.NDArray[np.float64]
@@ -72,13 +72,13 @@ class Plan:
     @cached_property
     def predictors(self) -> tuple[str, ...]:
         """Columns of the fixed part, of the offset and of the effects that vary."""
-        slopes = [n for t in self.spec.random for n in columns_in(t.left)]
+        slopes = [n for t in self.spec.random for n in part_variables(t.left)]
         return tuple(dict.fromkeys([*self.encoding.predictors, *slopes]))
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
         """Predictors of the fixed part with levels, numeric ones that occur as ``C(x)`` included."""
-        fixed = dict.fromkeys(columns_in(self.spec.fixed))
+        fixed = dict.fromkeys(part_variables(self.spec.fixed))
         return tuple(n for n in fixed if n in self.encoding.levels or n in self.made)
 
     def typed(self, columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -151,11 +151,6 @@ def _numbers(role: str, name: str, columns: Mapping[str, Column]) -> FloatArray:
     return column.values
 
 
-def columns_in(part: FixedPart) -> list[str]:
-    """Columns that occur in the terms of a part."""
-    return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
-
-
 def made_factors(spec: ModelSpec) -> frozenset[str]:
     """Columns that the fixed part uses as ``C(x)`` only, so that their numbers are levels."""
     inside: set[str] = set()
@@ -178,4 +173,4 @@ def stacked(columns: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
     return joined
 
 
-__all__ = ["RESPONSE", "Plan", "columns_in", "made_factors", "stacked"]
+__all__ = ["RESPONSE", "Plan", "made_factors", "stacked"]

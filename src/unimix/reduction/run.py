@@ -16,7 +16,7 @@ from unimix.design.encoding import Encoding
 from unimix.design.estimability import check_many_levels, check_names, numbers_as_text
 from unimix.design.typed_columns import Column, NumericColumn
 from unimix.errors import DataError, LimitError, OptionError, UnsupportedModelError
-from unimix.formula.allowed import plain_factor
+from unimix.formula.allowed import part_variables, plain_factor
 from unimix.formula.expand import all_atoms
 from unimix.formula.interpreter import column_names, parse, used_columns
 from unimix.formula.parser import Call
@@ -25,7 +25,7 @@ from unimix.parallel.jobs import run_jobs
 from unimix.parallel.progress import shown
 from unimix.reduction.learnt import learning_calls
 from unimix.reduction.pieces import Piece, added, reduce_part
-from unimix.reduction.plan import Plan, columns_in, made_factors
+from unimix.reduction.plan import Plan, made_factors
 from unimix.reduction.sources import DelayedPart, Part, Source, check_schemas
 from unimix.reduction.survey import Survey, Wanted, merged, survey
 
@@ -162,7 +162,7 @@ def _plan(
     coding = codings(request.contrasts, typed, made_names)
     notes = numbers_as_text(spec, typed, coding)
     of_groups_only = set(groups) - {
-        n for part in (spec.fixed, *(t.left for t in spec.random)) for n in columns_in(part)
+        n for part in (spec.fixed, *(t.left for t in spec.random)) for n in part_variables(part)
     }
     encoding = Encoding(
         formula=spec.formula,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from unimix.analysis.checks.row_values import numbers, row_values
 from unimix.analysis.prediction.draws import draws_of_both_parts
@@ -294,11 +295,11 @@ def _given_one_draw(fit: FittedModel, n: int, seed: int) -> FloatArray:
     """Responses given one draw of the coefficients from their distribution given the data, shape (n, n_obs)."""
     rng = np.random.default_rng([seed, 5])
     own = simulator_of(fit, "kept")
-    draws, share = draws_of_both_parts(fit, fit.status.n_draws or 1 if is_sampled(fit) else 1, seed=seed)
-    k = int(rng.integers(len(draws)))
+    draws, gamma = draws_of_both_parts(fit, fit.status.n_draws or 1 if is_sampled(fit) else 1, seed=seed)
+    k, zero = int(rng.integers(len(draws))), own.design.zero
     own = replace(
         own,
-        share=None if own.share is None else share[k if len(share) > 1 else 0],
+        share=own.share if gamma is None or zero is None else special.expit(-(zero.x @ gamma[k])),
         beta=draws.beta[k],
         covariances=tuple(c[k] for c in draws.covariances),
         parameters=draws.parameters[k],

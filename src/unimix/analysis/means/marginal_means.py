@@ -328,7 +328,7 @@ class MarginalMeans(TableResult):
         if ratios:
             what = f"{self.scale.ratio.replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
         else:
-            what = f"Differences on the scale of the {self._scale}"
+            what = f"Differences on the scale of the {self.scale_name}"
         them = f"those within a level of {listing(self.by)}" if self.by else "all of them"
         several = "" if adjust == "none" else f"; p values and intervals adjusted for {them} ({adjust})"
         if adjust in WITHOUT_INTERVALS:
@@ -383,10 +383,11 @@ class MarginalMeans(TableResult):
         return (*self.names, *self.by)
 
     def _below(self) -> Sequence[str]:
-        return (f"{self.what} on the scale of the {self._scale}", *self.notes)
+        return (f"{self.what} on the scale of the {self.scale_name}", *self.notes)
 
     @property
-    def _scale(self) -> str:
+    def scale_name(self) -> str:
+        """Name of the scale of the means: response, that of a link, or the column that was turned back."""
         if self._is_turned:
             return self.scale.name
         return f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
@@ -416,7 +417,7 @@ class MarginalMeans(TableResult):
         """
         from unimix.plots.means import draw_means
 
-        scale = "" if self._scale == "response" else f", {self._scale}"
+        scale = "" if self.scale_name == "response" else f", {self.scale_name}"
         return draw_means(
             self.table,
             [*self.names, *self.by],

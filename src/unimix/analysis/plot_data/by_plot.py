@@ -324,3 +324,17 @@ def _labels(coordinates: list[Any]) -> list[str]:
         return [""]
     index = pd.MultiIndex.from_product(coordinates)
     return [f"[{', '.join(map(str, key))}]" for key in index]
+
+
+def flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedModel]:
+    """Results in one list; a list of results counts as its members."""
+    return [fit for other in others for fit in (other if isinstance(other, list | tuple) else [other])]  # type: ignore[misc]
+
+
+def labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
+    """Results labelled by their backends' names, with numbers if a name occurs twice."""
+    named: list[tuple[str, FittedModel]] = []
+    for fit in fits:
+        count = sum(f.engine.backend == fit.engine.backend for _, f in named)
+        named.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
+    return named

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from unimix.analysis.means.emmeans import Weights
 from unimix.analysis.plot_data import by_plot, regression_lines
+from unimix.analysis.plot_data.means import means_and_points
 from unimix.analysis.prediction import prior
 from unimix.fitted.model import interval_level
 from unimix.foreign_names import suggests_names
+from unimix.parallel.jobs import check_seed
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -141,6 +144,72 @@ class Plots:
 
         return draw_population(data, ax=ax, title=self._fit.formula)
 
+    def means(
+        self,
+        specs: str | Sequence[str],
+        *,
+        by: str | Sequence[str] = (),
+        at: Mapping[str, Any] | None = None,
+        weights: Weights = "equal",
+        kind: Literal["response", "link"] = "response",
+        points: Literal["response", "partial"] | None = "response",
+        seed: int = 0,
+        ci_level: float | None = None,
+        columns: int = 3,
+        draw: bool = True,
+    ) -> Any:
+        """Marginal means with intervals over the data: the first factor along the axis, the second in colours.
+
+        Args:
+            specs: Predictors with a mean for each combination of their levels, as in ``fit.emmeans``; ``by`` adds more.
+            by: Further predictors.
+            at: Values of predictors in the grid, one or a list for each name.
+            weights: Weights of the combinations of factors that are averaged over, as in ``fit.emmeans``.
+            kind: Scale of the means: response, or link.
+            points: Points under the means, of the rows at the values shown: response for observed responses; partial
+                for the mean at the row's values plus its residual, without what other predictors and groups add; None.
+            seed: Seed of the sideways shifts that keep the points of a category apart.
+            ci_level: Probability of the intervals; None takes that of the fit.
+            columns: Number of panels per row, one for every combination of the factors after the second.
+            draw: Whether to draw; if not, the data are returned.
+
+        Returns:
+            The matplotlib Axes, shape (panels,). With ``draw=False`` one row per mean and per point: columns kind (mean
+            or data), one per predictor, y, lower, upper.
+
+        Raises:
+            OptionError: If options are unknown, or the points have another scale than the means.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+            >>> fit.plot.means("Sex", points="partial", draw=False).groupby(["Sex", "kind"], observed=True)["y"].mean()
+            Sex     kind
+            Female  data    22.647727
+                    mean    22.647727
+            Male    data    24.968750
+                    mean    24.968750
+            Name: y, dtype: float64
+        """
+        check_seed(seed)
+        grid = {"by": by, "at": at, "weights": weights}
+        data = means_and_points(self._fit, specs, grid, kind=kind, points=points, ci_level=ci_level)
+        if not draw:
+            return data
+        from unimix.plots.means import draw_means
+
+        scale, means = data.attrs["scale"], data[data["kind"] == "mean"].rename(columns={"y": "estimate"})
+        return draw_means(
+            means,
+            data.attrs["names"],
+            columns=columns,
+            title=self._fit.formula,
+            label=data.attrs["title"] + ("" if scale == "response" else f", {scale}"),
+            note="\n".join(data.attrs["notes"]),
+            points=data[data["kind"] == "data"],
+            seed=seed,
+        )
+
     # -- estimates ------------------------------------------------------------------------------
 
     def shrinkage(self, *terms: str, group: str | None = None, ax: Any = None, draw: bool = True) -> Any:
@@ -210,7 +279,7 @@ class Plots:
         """
         from unimix.plots.forest import draw_forest, forest_data
 
-        data = forest_data(_labelled([self._fit, *_flat(others)]))
+        data = forest_data(by_plot.labelled([self._fit, *by_plot.flat(others)]))
         return draw_forest(data, columns=columns, title=title or self._fit.formula) if draw else data
 
     def ridge(
@@ -376,19 +445,6 @@ class Plots:
 def _some(data: pd.DataFrame) -> str:
     shown, total = data["level"].nunique(), int(data.attrs["n_levels"])
     return f" ({shown} of {total} levels)" if shown < total else ""
-
-
-def _flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedModel]:
-    return [fit for other in others for fit in (other if isinstance(other, list | tuple) else [other])]  # type: ignore[misc]
-
-
-def _labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
-    """Results labelled by their backends' names, with numbers if a name occurs twice."""
-    labelled: list[tuple[str, FittedModel]] = []
-    for fit in fits:
-        count = sum(f.engine.backend == fit.engine.backend for _, f in labelled)
-        labelled.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
-    return labelled
 
 
 __all__ = ["Plots"]

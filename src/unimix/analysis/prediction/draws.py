@@ -109,8 +109,8 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     return Draws(beta, effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
 
 
-def draws_of_both_parts(fit: FittedModel, n: int, *, seed: int | None = None) -> tuple[Draws, FloatArray]:
-    """Draws of the coefficients, and the probability of no structural zero that belongs to each.
+def draws_of_both_parts(fit: FittedModel, n: int, *, seed: int | None = None) -> tuple[Draws, FloatArray | None]:
+    """Draws of the coefficients, and of those of the zero inflation that belong to each.
 
     Args:
         fit: The result.
@@ -118,28 +118,23 @@ def draws_of_both_parts(fit: FittedModel, n: int, *, seed: int | None = None) ->
         seed: Seed of the random numbers.
 
     Returns:
-        The draws, and probabilities of shape (S, n_obs); of shape (1, n_obs), ones or the estimates, if the model has
-        no zero inflation, or the result does not hold its covariance with the mean.
+        The draws, and coefficients of the zero inflation, shape (S, r); None if the model has no zero inflation, if its
+        coefficients tend to infinity, or if the result does not hold their covariance with the mean.
 
     Raises:
         UnsupportedModelError: If the data are separated, so that some estimates tend to infinity.
     """
-    zero, part = fit.rows.zero_probability, fit.parts.get("zero")
-    fixed = np.ones((1, fit.n_obs)) if zero is None else 1.0 - np.asarray(zero)[None]
-    if zero is None or part is None or is_sampled(fit) or not np.asarray(part.cross_covariance).size:
-        return coefficient_draws(fit, n, seed=seed), fixed
-    if fit.fixed.unbounded.size or np.asarray(part.unbounded).size:
-        raise UnsupportedModelError(
-            "Separation: some estimates tend to infinity, and there is no distribution of their error to draw from."
-        )
-    design, parameters, p = fit.design(), dispersion_of(fit), len(fit.fixed.terms)
-    assert design.zero is not None  # noqa: S101  it belongs to a model with a part for zeros
+    part = fit.parts.get("zero")
+    alone = part is None or not np.asarray(part.cross_covariance).size or bool(np.asarray(part.unbounded).size)
+    if part is None or alone or is_sampled(fit) or fit.fixed.unbounded.size:
+        return coefficient_draws(fit, n, seed=seed), None
+    parameters, p = dispersion_of(fit), len(fit.fixed.terms)
     both = np.concatenate([np.asarray(fit.fixed.estimate), np.asarray(part.estimate)])
-    at, modes = conditional_of_both_parts(fit, design), [np.asarray(b.modes) for b in fit.random]
+    at, modes = conditional_of_both_parts(fit, fit.design()), [np.asarray(b.modes) for b in fit.random]
     drawn, effects = draw_coefficients(at, both, modes, n, np.random.default_rng(seed))
     covariances = tuple(np.broadcast_to(b.covariance, (n, *b.covariance.shape)) for b in fit.random)
     draws = Draws(drawn[:, :p], effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
-    return draws, np.asarray(special.expit(-(drawn[:, p:] @ design.zero.x.T)))
+    return draws, drawn[:, p:]
 
 
 def _check_number(fit: FittedModel, n: int, rows: int) -> None:

@@ -163,7 +163,8 @@ def _with_groups(fit: FittedModel, data: Any, chosen: list[bool]) -> Any:
     """The data, with a new level for each grouping factor whose effects are left out and whose column is absent."""
     wanted = {b.group for b, c in zip(fit.random, chosen, strict=True) if c}
     needed = {f for t in fit.spec.random if t.group in wanted for f in t.factors}
-    have = set(column_labels(data)) | set(fit.model.encoding.predictors)
+    encoding = fit.model.encoding
+    have = set(column_labels(data)) | set(encoding.needed(encoding.predictors, data))
     absent = {f for t in fit.spec.random for f in t.factors} - needed - have
     return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
 

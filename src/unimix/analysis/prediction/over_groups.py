@@ -126,7 +126,7 @@ def _columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
     """Columns z of the rows, for groups of any name."""
     encoding = fit.model.encoding.without_given_offset()
     factors = {f for term in fit.spec.random for f in term.factors}
-    wanted = [n for n in encoding.variables if n not in frame.columns]
+    wanted = [n for n in encoding.variables if not {*encoding.needed([n], frame)} <= {*frame.columns}]
     added: dict[str, Any] = {n: "(new)" for n in factors if n in wanted}
     for name in (n for n in wanted if n not in factors):
         column = fit.design().columns[name]

@@ -79,10 +79,12 @@ def predict_to(
         )
     response = [*expression_columns(fit.spec.response)]
     with_response = kind == "response" and all(n in opened.columns for n in response)
-    absent = [n for n in fit.model.encoding.variables if n not in opened.columns]
+    encoding = fit.model.encoding
+    needed = encoding.needed(encoding.variables, dict.fromkeys(opened.columns, ()))
+    absent = [n for n in needed if n not in opened.columns]
     if absent and level == "group":
-        raise DataError(f"The source lacks {listing(absent)}. The model uses: {listing(fit.model.encoding.variables)}.")
-    used = [n for n in fit.model.encoding.variables if n in opened.columns]
+        raise DataError(f"The source lacks {listing(absent)}. The model uses: {listing(needed)}.")
+    used = [n for n in needed if n in opened.columns]
     names = list(dict.fromkeys([*kept, *used, *(response if with_response else ())]))
     check_schemas(opened, names)
     partial = whole.with_name(f"{whole.name}.{os.getpid()}.part")

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.model_matrix import built_columns
-from unimix.formula.allowed import expression_columns
+from unimix.formula.allowed import expression_variables
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand
-from unimix.formula.parser import name_of, render
+from unimix.formula.level_means import level_mean_calls, mean_name
+from unimix.formula.parser import Node, name_of, render
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -28,7 +29,8 @@ class Terms:
     Attributes:
         names: Names of the terms, such as ``Time``, ``Cu``, ``Time:Cu``.
         atoms: Factors of each term's product.
-        variables: Columns of the data that each term uses.
+        variables: Columns of the design that each term uses; ``within(x, g)`` uses x, and not the mean that is taken
+            away, so that it shares no column with ``between(x, g)``.
         columns: Columns of X that belong to each term.
         to_sums: Matrix from the design's coefficients to those under sum-to-zero coding of all factors, shape (k, p).
         sum_columns: Rows of ``to_sums`` that belong to each term.
@@ -51,6 +53,14 @@ class Terms:
         """Indices of the terms that contain the given term."""
         smaller = self.atoms[index]
         return tuple(i for i, atoms in enumerate(self.atoms) if smaller < atoms)
+
+
+def _own_variables(node: Node) -> set[str]:
+    calls = level_mean_calls(node)
+    taken_away = {mean_name(c) for c in calls if c.function == "within"}
+    return set(expression_variables(node)) - taken_away.difference(
+        mean_name(c) for c in calls if c.function == "between"
+    )
 
 
 def terms_of(fit: FittedModel, design: Design) -> Terms:
@@ -78,7 +88,7 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
     return Terms(
         names=tuple(":".join(map(name_of, product)) for product in products),
         atoms=tuple(frozenset(render(node) for node in product) for product in products),
-        variables=tuple(frozenset(n for node in product for n in expression_columns(node)) for product in products),
+        variables=tuple(frozenset(n for node in product for n in _own_variables(node)) for product in products),
         columns=tuple(tuple(j for j, o in enumerate(kept) if o == i) for i in range(len(products))),
         to_sums=to_sums,
         sum_columns=sum_columns,
