@@ -266,6 +266,7 @@ class RobustFit(FitResult):
         to_marginaleffects = _of_the_model("to_marginaleffects")
         bootstrap = _of_the_model("bootstrap")
         drop1 = _of_the_model("drop1")
+        heterogeneity = _of_the_model("heterogeneity")
         augment = _of_the_model("augment")
         draws = _of_the_model("draws")
         posterior_predictive = _of_the_model("posterior_predictive")

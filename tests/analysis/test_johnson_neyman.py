@@ -105,3 +105,8 @@ def test_refusals(fit: um.FitResult, data: pd.DataFrame) -> None:
         factor.johnson_neyman("x", by="z")
     with pytest.raises(um.DataError, match="holds no data"):
         um.FitResult.from_json(fit.to_json()).johnson_neyman("x", by="z")
+
+
+def test_an_interaction_that_is_averaged_over_is_named(data: pd.DataFrame) -> None:
+    found = um.fit("y ~ x * z * f + (1 | g)", data, "pls").johnson_neyman("x", by="z")
+    assert found.notes[-1].endswith("interactions with f (averaged over): at= separates them.")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy import special
+from scipy import optimize, special, stats
 
 import unimix as um
 from unimix.stats.cluster_robust import Cluster, sandwich
@@ -156,6 +156,45 @@ def test_a_generalised_mixed_model_has_whites_errors_of_its_own_likelihood(herds
     np.testing.assert_allclose(herds.robust("CR0").fixed.std_error, np.sqrt(np.diag(moved.T @ moved))[:-1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_dispersion_parameters_within_bounds_have_their_own_scale(sign: int) -> None:
+    """A skew normal response: White's errors of its density, by scipy's skewnorm, differentiated numerically.
+
+    Only the span of the parameters matters: here location, logarithm of the scale and shape. 1e-4 is what differences
+    of differences leave.
+    """
+    rng = np.random.default_rng(4)
+    x, codes = rng.normal(size=300), np.repeat(np.arange(30), 10)
+    y = sign * (0.4 * rng.normal(size=30)[codes] + stats.skewnorm(5).rvs(300, random_state=rng)) + 0.3 * x
+    fit = um.fit("y ~ x", {"y": y, "x": x}, "pls", family="skew_normal")
+
+    def values(theta: np.ndarray) -> np.ndarray:
+        scale, shape = np.exp(theta[2]), theta[3]
+        shift = scale * shape / np.sqrt(1 + shape**2) * np.sqrt(2 / np.pi)  # of the mean from the location
+        return np.asarray(stats.skewnorm.logpdf(y, shape, theta[0] + theta[1] * x - shift, scale))
+
+    start = [*fit.fixed.estimate, np.log(1.2), 3.0 * sign]
+    at = optimize.minimize(
+        lambda t: -values(t).sum(), start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11}
+    ).x
+    assert fit.fixed.estimate == pytest.approx(at[:2], abs=1e-4)
+    steps = 1e-4 * np.eye(4)
+    scores = np.array([(values(at + d) - values(at - d)) / 2e-4 for d in steps]).T
+    hessian = np.array(
+        [
+            [
+                (values(at + a + b) - values(at + a - b) - values(at - a + b) + values(at - a - b)).sum() / 4e-8
+                for b in steps
+            ]
+            for a in steps
+        ]
+    )
+    by_cluster = np.array([scores[codes == j].sum(axis=0) for j in range(30)])
+    moved = by_cluster @ np.linalg.inv(hessian)
+    expected = np.sqrt(np.diag(moved.T @ moved))[:2]
+    np.testing.assert_allclose(fit.robust("CR0", codes).fixed.std_error, expected, rtol=1e-3)
+
+
 def test_everything_after_the_fit_takes_them() -> None:
     data = um.load_dataset("orthodont")
     fit = um.fit("distance ~ Sex * age + (1 | Subject)", data, "pls")
@@ -239,7 +278,18 @@ def test_what_has_no_robust_errors_is_refused(herds: um.FitResult) -> None:
     with pytest.raises(um.UnsupportedModelError, match="without one of the clusters of Sex"):
         per_sex.robust("CR3", "Sex")
     robust = fit.robust()
-    for name in ("certificate", "draws", "bootstrap", "to_json", "influence", "simulate"):
+    asked: dict[str, Any] = {
+        "drop1": lambda: um.drop1(robust),
+        "anova": lambda: um.anova(robust, fit),
+        "ranova": lambda: um.ranova(robust),
+        "bootstrap_test": lambda: um.bootstrap_test(robust, fit, 2),
+    }
+    for name, ask in asked.items():
+        with pytest.raises(um.UnimixError, match=rf"um\.{name} compares likelihoods[\s\S]*robust\.anova"):
+            ask()
+    with pytest.raises(um.UnimixError, match=r"um\.power .* model-based standard errors"):
+        um.power(robust, "Time", n_sim=2)
+    for name in ("certificate", "draws", "bootstrap", "to_json", "influence", "simulate", "heterogeneity"):
         with pytest.raises(um.UnimixError, match=f"{name} follows from the estimated variances"):
             getattr(robust, name)()
     with pytest.raises(um.UnimixError, match="plot follows from"):

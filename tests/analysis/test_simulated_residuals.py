@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import special, stats
+from simulated_families import FAMILIES, drawn, p_values
 
 import unimix as um
 from unimix.stats.quantile_residuals import (
@@ -197,3 +198,56 @@ def test_the_picture_and_its_data(sleep: um.FitResult) -> None:
     assert data["x"].tolist() == um.load_dataset("sleepstudy")["Days"].tolist()
     axes = [*found.plot("Days"), *found.plot("Subject"), *found.plot()]
     assert [ax.get_xlabel() for ax in axes[1::2]] == ["Days", "Subject", "rank of the fitted values"]
+
+
+@pytest.mark.parametrize(
+    ("family", "effects", "n_sets"),
+    [("binomial", "drawn", 20), ("negative binomial", "drawn", 20), ("cumulative", "new", 10)],
+)
+def test_p_values_of_right_models_are_not_small(family: str, effects: Any, n_sets: int) -> None:
+    """Few data sets; tests/parity/after.py prints the shares of 40 for six families."""
+    shares = (p_values(family, effects, n_sets) <= 0.1).mean()
+    # 0.1 and three standard errors of a share
+    assert (shares <= 0.1 + 3 * np.sqrt(0.09 / n_sets)).all(), shares
+
+
+def test_a_zero_inflated_model_has_them() -> None:
+    """The zero inflation is drawn with the mean: 8 data sets, 0.1 + 3 sqrt(0.09 / 8) = 0.42."""
+    shares = (p_values("zero-inflated", "drawn", 8) <= 0.1).mean()
+    assert (shares <= 0.42).all(), shares
+
+
+@pytest.mark.parametrize(
+    ("truth", "fitted", "test"),
+    [
+        ("heavy tails", "gaussian", "uniformity"),
+        ("negative binomial", "poisson", "dispersion"),
+        ("zero-inflated", "poisson", "zeros"),
+        ("outliers", "poisson", "outliers"),
+    ],
+)
+def test_wrong_families_and_outliers_are_found(truth: str, fitted: str, test: str) -> None:
+    """At least 8 of 10 data sets at the 5 % level."""
+    rng, found = np.random.default_rng(12), 0
+    for k in range(10):
+        if truth == "heavy tails":
+            data = drawn(lambda rng, eta: eta + rng.standard_t(2, size=len(eta)), rng)
+        elif truth == "outliers":
+            data = drawn(FAMILIES["poisson"][0], rng)
+            data.loc[rng.choice(200, 6, replace=False), "y"] += 15
+        else:
+            data = drawn(FAMILIES[truth][0], rng)
+        fit = um.fit("y ~ x + (1 | g)", data, "pls", df_method="normal", **FAMILIES[fitted][1])
+        found += fit.simulated_residuals(effects="drawn", seed=k).table.loc[test, "p_value"] <= 0.05
+    assert found >= 8
+
+
+def test_ordered_categories_are_checked_with_new_group_effects() -> None:
+    data = drawn(FAMILIES["cumulative"][0], np.random.default_rng(1))
+    fit = um.fit("y ~ x + (1 | g)", data, "pls", family="cumulative")
+    own = fit.simulated_residuals(effects="new").table
+    row = fit.check().table.loc["simulated residuals"]
+    assert row["verdict"] == "ok"
+    assert row["value"] == pytest.approx(own.loc["uniformity", "statistic"])
+    with pytest.raises(um.UnsupportedModelError, match="joint draw of coefficients"):
+        fit.simulated_residuals(effects="drawn")

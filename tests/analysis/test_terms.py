@@ -82,6 +82,45 @@ def test_all_terms_are_left_out_under_sum_coding() -> None:
     assert f["F"].to_numpy() == pytest.approx(fit.anova().table["F"].to_numpy(), rel=1e-10)
 
 
+def test_a_numeric_term_is_not_its_coefficient_in_the_reference_level() -> None:
+    """The slope of x under sum-to-zero coding of a is the mean slope: the model without it keeps x's differences."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame(
+        {"a": rng.choice(list("uvw"), 150), "x": rng.normal(size=150), "g": rng.choice(list("cdefgh"), 150)}
+    )
+    data["y"] = rng.normal(size=150) + data["x"] * (data["a"] == "u")
+    fit = um.fit("y ~ a * x + (1 | g)", data, "pls", method="ML")
+    a1, a2 = ((data["a"] == level) * 1.0 - (data["a"] == "w") for level in "uv")
+    coded = data.assign(a1=a1, a2=a2, a1x=a1 * data["x"], a2x=a2 * data["x"])
+    less = um.fit("y ~ a1 + a2 + a1x + a2x + (1 | g)", coded, "pls", method="ML")
+    found = fit.drop1(terms="all").table
+    assert found.loc["x", "chisq"] == pytest.approx(2 * (fit.log_likelihood - less.log_likelihood), abs=1e-6)
+    summed = um.fit("y ~ a * x + (1 | g)", data, "pls", method="ML", contrasts={"a": "sum"}).drop1(terms="all").table
+    assert summed["chisq"].to_numpy() == pytest.approx(found["chisq"].to_numpy(), abs=1e-6, nan_ok=True)
+
+
+def test_a_term_that_another_would_replace_is_not_tested() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": rng.normal(size=60), "f": list("abcdef") * 10, "y": rng.normal(size=60)})
+    data["h"] = data["f"].map(dict(zip("abcdef", "uuvvww", strict=True)))
+    for formula, message in (
+        ("y ~ x + f + I(2 * x)", r"I\(2 \* x\) was left out .*on x,"),
+        ("y ~ f + h", "h was left out .*on f,"),
+    ):
+        fit = um.fit(formula, data, "pls")
+        for ask in (fit.drop1, lambda fit=fit: um.drop1(fit)):
+            with pytest.raises(um.DataError, match=message):
+                ask()
+    # an empty cell takes away a column of the interaction itself, and no other term's test
+    holed = data[(data["f"] != "a") | (data["x"] > 0)].assign(z=lambda d: np.where(d["x"] > 0, "p", "n"))
+    fit = um.fit("y ~ f * z", holed, "pls")
+    assert fit.model.aliased
+    less = um.fit("y ~ f + z", holed, "pls")
+    assert fit.drop1().table.loc["f:z", "chisq"] == pytest.approx(
+        2 * (fit.log_likelihood - less.log_likelihood), abs=1e-8
+    )
+
+
 def test_random_terms_and_the_bootstrap(pigs: um.FitResult) -> None:
     sleep = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), "pls")
     found = um.drop1(sleep, random=True).table
@@ -101,6 +140,13 @@ def test_every_engine_that_maximises_has_them(backend: str) -> None:
     # the values of lme4; 1e-3 is the tolerance of the engines' optimizers
     assert fit.drop1().table.loc["Days", "chisq"] == pytest.approx(116.462, abs=2e-3)
     assert fit.drop1("F").table.loc["Days", "F"] == pytest.approx(169.40, rel=1e-3)
+
+
+def test_tests_without_degrees_of_freedom_are_called_wald_tests() -> None:
+    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls", df_method="normal")
+    found = fit.drop1("F")
+    assert str(found).startswith("Wald tests\n")
+    assert list(found.table.columns) == ["chisq", "df", "p_value"]
 
 
 def test_loaded_results_and_refusals(pigs: um.FitResult, tmp_path: Path) -> None:
@@ -127,3 +173,28 @@ def test_loaded_results_and_refusals(pigs: um.FitResult, tmp_path: Path) -> None
     aliased = um.fit("y ~ a + b", lost, "pls")
     with pytest.raises(um.DataError, match=r"b has no columns of its own"):
         aliased.anova("I")
+
+
+def test_type_one_without_groups_takes_the_rows_as_generalised_least_squares_does() -> None:
+    """Reductions of the sum of squares of rows that are divided by a root of V, as R's anova of lm and gls has them."""
+    rng = np.random.default_rng(5)
+    n, t = 60, np.tile(np.arange(6), 10)
+    g = np.repeat(np.arange(10), 6)
+    data = pd.DataFrame({"g": g, "t": t, "f": rng.choice(list("abc"), n), "x": rng.normal(size=n) + 0.2 * t})
+    data["w"], data["y"] = rng.uniform(0.3, 3, n), data["x"] + t / 9 + rng.normal(size=n)
+    formulas = ["y ~ 1", "y ~ x", "y ~ x + t", "y ~ x + t + f"]
+    for arguments in ({"weights": "w"}, {"residual": "ar1(t | g)"}, {"residual": "ar1(t | g)", "weights": "w"}):
+        fit = um.fit(formulas[-1], data, "pls", **arguments)
+        found = fit.anova("I").table
+        v, part = np.eye(n), fit.residual_part
+        if part is not None:
+            v = part.covariance[np.ix_(t, t)] * (g[:, None] == g) / fit.sigma**2
+        root = np.sqrt(data["w"]) if "weights" in arguments else np.ones(n)
+        whitened = np.linalg.solve(
+            np.linalg.cholesky(v / np.outer(root, root)), np.column_stack([fit.design().x, data["y"]])
+        )
+        x, y = whitened[:, :-1], whitened[:, -1]
+        rss = [float(np.linalg.lstsq(x[:, :k], y)[1][0]) for k in (1, 2, 3, 5)]
+        df = found["num_df"].to_numpy()
+        # sigma^2 is that of REML: rounding and where the search of the correlation ends
+        assert found["F"].to_numpy() == pytest.approx(-np.diff(rss) / df / fit.sigma**2, rel=1e-6), arguments

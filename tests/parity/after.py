@@ -1,7 +1,8 @@
 """What comes after the fit against R, in one table: ``python tests/parity/after.py [backends]``.
 
-Reference cases (tests/data/gold: lmerTest, pbkrtest, car, emmeans, performance, lme4's confint) and, where R is
-installed, the coverage of merTools' prediction intervals beside ours.
+First the functions of after_functions.py, against clubSandwich, emmeans, lmerTest, lme4, mice, mitml and closed forms;
+then the reference cases (tests/data/gold: lmerTest, pbkrtest, car, emmeans, performance, lme4's confint), whose numbers
+of R are stored; and, where R is installed, the coverage of merTools' prediction intervals beside ours.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from after_functions import calibration, lines, reason
 from gold import Gold, all_cases, as_list, r_name
 
 import unimix as um
@@ -156,7 +159,7 @@ def coverage(n_sets: int = 60) -> Iterator[str]:
             ["Rscript", str(Path(folder) / "run.R"), folder], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            yield f"| merTools | cannot be run here: {done.stderr.strip().splitlines()[-1]} | |"
+            yield f"| merTools | cannot be run here: {reason(done.stderr)} | |"
             return
         theirs = pd.read_csv(Path(folder) / "r.csv").iloc[:, 1:]
     theirs.columns = ["lower", "upper"]
@@ -179,6 +182,8 @@ def fitted(case: Gold, backend: str) -> um.FitResult | None:
 
 def main(backends: list[str]) -> None:
     """Print one row per function, engine and quantity: the worst of all cases that have it."""
+    for row in chain(lines(), [""], calibration(), [""]):
+        print(row, flush=True)
     print("| function | against | engine | quantity | cases | worst distance |")
     print("|---|---|---|---|---|---|")
     cases = [c for c in all_cases() if c.mixed]

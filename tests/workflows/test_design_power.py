@@ -118,3 +118,9 @@ def test_all_that_is_missing_or_wrong_is_said_at_once():
         um.design_power(ARMS, STUDY, **ASSUMED, units="ratio")
     with pytest.raises(UnsupportedModelError, match="response of a planned study is a name"):
         um.design_power("log(y) ~ arm + (1 | person)", STUDY, **ASSUMED)
+
+
+def test_ordered_categories_are_refused():
+    layout = {"person": 10, "arm": ["control", "treated"]}
+    with pytest.raises(UnsupportedModelError, match=r"thresholds of ordered categories.*family='binomial'"):
+        um.design_power("y ~ arm + (1 | person)", layout, family="cumulative", fixed={"arm[T.treated]": 1}, random={})

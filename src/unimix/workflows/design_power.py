@@ -15,7 +15,7 @@ from unimix.api import fit
 from unimix.argument_types import count_fault
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.frames import to_pandas
-from unimix.distributions.family import FamilyLike, as_family
+from unimix.distributions.family import Cumulative, FamilyLike, as_family
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.estimation.arguments import Method
 from unimix.fitted.schema import DfMethod
@@ -240,6 +240,11 @@ def _planned(
 ) -> FitResult:
     """The model of the layout, fitted to noise: its names, columns and engine are used, and none of its estimates."""
     rng, kind = np.random.default_rng(0), as_family(family).response
+    if isinstance(as_family(family), Cumulative):
+        raise UnsupportedModelError(
+            "design_power has no arguments for the thresholds of ordered categories. Plan a study of two of them, one "
+            "category or more against the rest: family='binomial'."
+        )
     n = len(rows)
     if kind == "binomial":
         drawn = rng.permutation(np.arange(n) % 2).astype(np.float64)

@@ -24,6 +24,7 @@ from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
 from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.describe import is_robust
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -189,6 +190,11 @@ def power(
                6      10     60  ...
     """
     refuse_correlated(fit, "A simulation of power")
+    if is_robust(fit):
+        raise UnimixError(
+            "um.power simulates from the estimated variances and tests with model-based standard errors: give the fit "
+            "itself, without .robust(...)."
+        )
     check_seed(seed)
     refuse_categories(fit.family, "power, whose truth is set for intercept and slopes,")
     if fit.parts:

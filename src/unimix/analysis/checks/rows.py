@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.influence import Influence, influence
 from unimix.analysis.checks.simulated_residuals import simulated_residuals
 from unimix.analysis.prediction.loo import loo
+from unimix.distributions.family import Cumulative
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
@@ -140,16 +141,17 @@ def quantile_residuals(fit: FittedModel) -> Finding | None:
     """Check the distribution of the response given the group effects by simulated residuals, which any family has.
 
     The residuals are those after one draw of all coefficients given the data, which are independent and uniform if the
-    model is right. The limits 0.05 and 0.15 of their Kolmogorov distance are conventions of this table.
+    model is right; ordered categories have no such draw, and are simulated with new group effects. The limits 0.05 and
+    0.15 of their Kolmogorov distance are conventions of this table.
 
     Raises:
         DataError: If there are so many rows that simulations would make the other checks wait.
     """
+    effects: Literal["new", "drawn"] = "new" if isinstance(fit.family, Cumulative) else "drawn"
+    call = f"fit.simulated_residuals(effects={effects!r})"
     if fit.n_obs > MOST_SIMULATED:
-        raise DataError(
-            f"{fit.n_obs:,} rows take a while: fit.simulated_residuals(effects='drawn') makes this check by itself."
-        )
-    table = simulated_residuals(fit, SIMULATIONS, effects="drawn").table
+        raise DataError(f"{fit.n_obs:,} rows take a while: {call} makes this check by itself.")
+    table = simulated_residuals(fit, SIMULATIONS, effects=effects).table
     distance, p = (float(table[name].to_numpy()[0]) for name in ("statistic", "p_value"))  # uniformity comes first
     sure = p < SURE and distance > 0.05
     verdict = PROBLEM if sure and distance >= 0.15 else LOOK if sure else OK
@@ -161,8 +163,7 @@ def quantile_residuals(fit: FittedModel) -> Finding | None:
         f"{': the family does not describe the response' if sure else ''}.",
         ""
         if verdict == OK
-        else "fit.simulated_residuals(effects='drawn') tests dispersion, zeros and outliers, and its plot('x') shows "
-        "the residuals against a predictor.",
+        else f"{call} tests dispersion, zeros and outliers, and its plot('x') shows the residuals against a predictor.",
     )
 
 

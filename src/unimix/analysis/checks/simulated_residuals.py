@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from unimix.analysis.checks.row_values import numbers, row_values
-from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.draws import draws_of_both_parts
 from unimix.analysis.prediction.simulate import draw_responses, simulator_of
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
@@ -293,10 +294,12 @@ def simulated_residuals(
 def _given_one_draw(fit: FittedModel, n: int, seed: int) -> FloatArray:
     """Responses given one draw of the coefficients from their distribution given the data, shape (n, n_obs)."""
     rng = np.random.default_rng([seed, 5])
-    draws = coefficient_draws(fit, fit.status.n_draws or 1 if is_sampled(fit) else 1, seed=seed)
-    k = int(rng.integers(len(draws)))
+    own = simulator_of(fit, "kept")
+    draws, gamma = draws_of_both_parts(fit, fit.status.n_draws or 1 if is_sampled(fit) else 1, seed=seed)
+    k, zero = int(rng.integers(len(draws))), own.design.zero
     own = replace(
-        simulator_of(fit, "kept"),
+        own,
+        share=own.share if gamma is None or zero is None else special.expit(-(zero.x @ gamma[k])),
         beta=draws.beta[k],
         covariances=tuple(c[k] for c in draws.covariances),
         parameters=draws.parameters[k],

@@ -179,6 +179,8 @@ def johnson_neyman(
     notes = (
         f"{100 * level:g}% intervals of the slope at one value of {by}; they do not hold for all values together.",
         f"Regions between {low:.5g} and {high:.5g}" + (", the range of the data." if between is None else "."),
+        # by= is the moderator here
+        *(f"{w.partition(': by=')[0]}: at= separates them." if ": by=" in w else w for w in simple.warned),
     )
     return JohnsonNeyman(table, curve, simple, x, by, notes, lines, fit.model.formula)
 

@@ -109,6 +109,34 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     return Draws(beta, effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
 
 
+def draws_of_both_parts(fit: FittedModel, n: int, *, seed: int | None = None) -> tuple[Draws, FloatArray | None]:
+    """Draws of the coefficients, and of those of the zero inflation that belong to each.
+
+    Args:
+        fit: The result.
+        n: Number of draws.
+        seed: Seed of the random numbers.
+
+    Returns:
+        The draws, and coefficients of the zero inflation, shape (S, r); None if the model has no zero inflation, if its
+        coefficients tend to infinity, or if the result does not hold their covariance with the mean.
+
+    Raises:
+        UnsupportedModelError: If the data are separated, so that some estimates tend to infinity.
+    """
+    part = fit.parts.get("zero")
+    alone = part is None or not np.asarray(part.cross_covariance).size or bool(np.asarray(part.unbounded).size)
+    if part is None or alone or is_sampled(fit) or fit.fixed.unbounded.size:
+        return coefficient_draws(fit, n, seed=seed), None
+    parameters, p = dispersion_of(fit), len(fit.fixed.terms)
+    both = np.concatenate([np.asarray(fit.fixed.estimate), np.asarray(part.estimate)])
+    at, modes = conditional_of_both_parts(fit, fit.design()), [np.asarray(b.modes) for b in fit.random]
+    drawn, effects = draw_coefficients(at, both, modes, n, np.random.default_rng(seed))
+    covariances = tuple(np.broadcast_to(b.covariance, (n, *b.covariance.shape)) for b in fit.random)
+    draws = Draws(drawn[:, :p], effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
+    return draws, drawn[:, p:]
+
+
 def _check_number(fit: FittedModel, n: int, rows: int) -> None:
     """Refuse a number of draws that is none, or that the free memory does not hold.
 
@@ -257,6 +285,7 @@ __all__ = [
     "conditional_at",
     "conditional_of_both_parts",
     "dispersion_of",
+    "draws_of_both_parts",
     "effect_draws",
     "is_sampled",
     "linear_predictors",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from unimix.analysis.robust.clusters import Clusters
 from unimix.distributions.ordered import refuse_categories
+from unimix.distributions.parameter_scales import from_free, to_free
 from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.likelihood.glmm.gradient import scores_of_laplace
@@ -162,7 +163,7 @@ def _of_generalised(fit: FittedModel, design: Design, clusters: Clusters, kind: 
     cells = [np.tril_indices(q) for q in sizes]
     p = design.p
     packed = [f[c] for f, c in zip(factors, cells, strict=True)]
-    at = np.concatenate([np.asarray(fit.fixed.estimate), *packed, np.log(parameters)])
+    at = np.concatenate([np.asarray(fit.fixed.estimate), *packed, to_free(fit.family, parameters)])
 
     def scores(theta: FloatArray) -> FloatArray:
         moved, start = [], p
@@ -171,7 +172,7 @@ def _of_generalised(fit: FittedModel, design: Design, clusters: Clusters, kind: 
             factor[cell] = theta[start : start + len(cell[0])]
             start += len(cell[0])
             moved.append(factor)
-        return scores_of_laplace(design, theta[:p], moved, np.exp(theta[start:]), clusters.codes)
+        return scores_of_laplace(design, theta[:p], moved, from_free(fit.family, theta[start:]), clusters.codes)
 
     units = [1.0 / column_scale(b.z)[c[1]] for b, c in zip(design.blocks, cells, strict=True)]
     steps = STEP * np.concatenate([np.asarray(fit.fixed.std_error), *units, np.ones(len(parameters))])

@@ -14,14 +14,15 @@ from scipy.special import expit
 from unimix.analysis.comparisons.predictors import response_note
 from unimix.analysis.means.reference_grid import fitted_frame, given_offset
 from unimix.analysis.prediction.distributions import Placed, place_alone
-from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.draws import draws_of_both_parts
 from unimix.analysis.prediction.expected import expected_rows
 from unimix.analysis.prediction.predict import predict
 from unimix.analysis.summaries.partial_pooling import the_group
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, did_you_mean, listing
-from unimix.fitted.model import interval_level
+from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
+from unimix.likelihood.lmm.weights import row_copies
 from unimix.parallel.jobs import check_seed
 from unimix.stats.inference import checked_level
 from unimix.stats.predictor import PredictorRows
@@ -61,8 +62,9 @@ def level_means(
 
     Returns:
         ``.table`` with index level, in the order of the levels: columns rows, raw, raw_se (standard deviation of its
-        responses divided by the root of their number; NaN for one row), population, partial, lower, upper (of
-        ``partial``), all in units of the response.
+        responses divided by the root of their number, where a row of weight w counts as w responses unless weights are
+        precisions; NaN for one response), population, partial, lower, upper (of ``partial``), all in units of the
+        response.
 
     Raises:
         DataError: If the model has no such grouping factor, a value was not fitted, or the result was loaded without
@@ -101,21 +103,29 @@ def level_means(
         flat = np.atleast_2d(values) * weights
         return np.asarray([np.bincount(codes, row, count) / total for row in flat])
 
-    draws, rows_at = coefficient_draws(fit, DRAWS, seed=seed), _rows(fit, design, at or {})
+    rows_at = _rows(fit, design, at or {})
+    draws, gamma = draws_of_both_parts(fit, DRAWS, seed=seed)
+    lacking = "zero" in fit.parts and gamma is None and not is_sampled(fit)
+    known = "variances and probabilities of structural zeros" if lacking else "variances"
     means = []
     for start in range(0, len(draws), BATCH):
         of = slice(start, start + BATCH)
         eta = rows_at.predictor.under(draws.beta[of], tuple(e[of] for e in draws.effects))
         parameters = np.asarray([p[of][:, None] for p in draws.parameters.T])
-        means.append(average(mean_of(fit.family, eta, parameters) * rows_at.share))
+        share = rows_at.share
+        if gamma is not None and rows_at.zero is not None:
+            share = expit(-(gamma[of] @ rows_at.zero.T))
+        means.append(average(mean_of(fit.family, eta, parameters) * share))
     tail = 0.5 - level / 2
     lower, upper = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
     rows = np.bincount(codes, minlength=count)
+    copies = row_copies(fit.family, design.weights)
+    responses = rows if copies is None else np.bincount(codes, copies, count)
     raw = average(design.y)[0]
     squared = np.bincount(codes, weights * (design.y - raw[codes]) ** 2, count) / total
     with np.errstate(divide="ignore", invalid="ignore"):
         # s^2 / n with s^2 = n / (n - 1) times the mean square
-        raw_se = np.where(rows > 1, np.sqrt(squared / (rows - 1)), np.nan)
+        raw_se = np.where(responses > 1, np.sqrt(squared / (responses - 1)), np.nan)
     columns = {
         "rows": rows,
         "raw": raw,
@@ -125,7 +135,7 @@ def level_means(
         "lower": lower,
         "upper": upper,
     }
-    notes = [f"{100 * level:g}% intervals of partial, given the estimated variances, by {len(draws)} draws."]
+    notes = [f"{100 * level:g}% intervals of partial, given the estimated {known}, by {len(draws)} draws."]
     if fit.fixed.interval == "credible":
         notes = [f"{100 * level:g}% credible intervals of partial."]
     notes += [note] if (note := response_note(fit, design)) else []
@@ -142,12 +152,14 @@ class _Rows:
 
     Attributes:
         predictor: The linear predictor of n rows.
+        zero: Columns of the zero inflation, shape (n, r), or None.
         share: Probability that a row is no structural zero, shape (n,), or 1.
         population: Expected responses by the fixed effects alone, shape (n,).
         partial: Expected responses with the group effects, shape (n,).
     """
 
     predictor: PredictorRows
+    zero: FloatArray | None
     share: FloatArray | float
     population: FloatArray
     partial: FloatArray
@@ -159,7 +171,8 @@ def _rows(fit: FittedModel, design: Design, at: Mapping[str, Any]) -> _Rows:
         zero = fit.rows.zero_probability
         share = 1.0 if zero is None else 1.0 - np.asarray(zero)
         population = np.asarray(predict(fit, level="population"))
-        return _Rows(PredictorRows.of(design), share, population, np.asarray(fit.fitted))
+        columns = None if design.zero is None else design.zero.x
+        return _Rows(PredictorRows.of(design), columns, share, population, np.asarray(fit.fitted))
     encoding = fit.model.encoding
     known = [n for n in encoding.variables if n not in encoding.groupings and n in design.columns]
     strange = [n for n in at if n not in known]
@@ -179,7 +192,7 @@ def _rows(fit: FittedModel, design: Design, at: Mapping[str, Any]) -> _Rows:
     part = fit.parts.get("zero")
     share = 1.0 if part is None or rows.zero is None else expit(-(rows.zero @ part.estimate))
     population = expected_rows(fit, place_alone(fit, rows)) * share
-    return _Rows(placed.predictor, share, population, expected_rows(fit, placed) * share)
+    return _Rows(placed.predictor, rows.zero, share, population, expected_rows(fit, placed) * share)
 
 
 __all__ = ["level_means"]

@@ -15,6 +15,7 @@ from unimix.fitted.criterion import moment_arrays, support_arrays
 from unimix.fitted.describe import df_words
 from unimix.fitted.schema import DfMethod
 from unimix.fitted.table_result import TableResult
+from unimix.likelihood.lmm.weights import scale_rows
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -36,7 +37,8 @@ def anova(
     coefficients depend on the rows by which its hypothesis is written (F does not): they are those of lmerTest,
     differences from the first level in models with several terms. Type II tests adjust each term for those that do not
     contain it (Fox & Weisberg 2019, An R Companion to Applied Regression, section 5.3.4). Type I tests adjust each term
-    for those before it, in the order of the formula with interactions last, as lmerTest's type 1 does.
+    for those before it, in the order of the formula with interactions last, as lmerTest's type 1 does in mixed models
+    and R's ``anova`` of ``lm`` and ``gls`` in models without groups.
 
     Args:
         type: Type of the tests: III, II or I. I is for linear models.
@@ -116,7 +118,7 @@ def term_hypotheses(fit: FittedModel, at: FixedInference, chosen: str) -> tuple[
     if not terms.names:
         return (), []
     x = moment_arrays(fit).x
-    weights = _type1(terms, x) if chosen == "I" else _only_term(terms, x)
+    weights = _type1(terms, _sequential_factor(fit)) if chosen == "I" else _only_term(terms, x)
     if weights is None:
         weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
     return terms.names, weights
@@ -144,6 +146,15 @@ def term_weights(fit: FittedModel, name: str) -> FloatArray:
     return _type3(terms, p)[terms.names.index(name)]
 
 
+def type_three(terms: Terms, index: int, p: int) -> FloatArray:
+    """The type III hypothesis L beta = 0 of one term, shape (m, p).
+
+    Raises:
+        DataError: If columns were left out because they depend on others.
+    """
+    return _type3(terms, p)[index]
+
+
 def _type3(terms: Terms, p: int) -> list[FloatArray]:
     if not terms.same_span:
         lost = [n for n, c in zip(terms.names, terms.columns, strict=True) if not c]
@@ -156,13 +167,27 @@ def _type3(terms: Terms, p: int) -> list[FloatArray]:
     return [_as_differences(terms, i, terms.to_sums[list(c)]) for i, c in enumerate(terms.sum_columns)]
 
 
-def _type1(terms: Terms, x: FloatArray) -> list[FloatArray]:
-    """Each term adjusted for those before it: the rows of its columns in the unit triangular factor of X'X.
+def _sequential_factor(fit: FittedModel) -> FloatArray:
+    """Triangular factor R of X'X = R'R of a mixed model, and of X'V^-1 X of a model without groups, shape (p, p).
 
-    The factor is that of X'X = L D L', as in lmerTest's ``get_contrasts_type1``: row j of L' takes column j without the
-    part that the columns before it explain.
+    lmerTest's ``get_contrasts_type1`` takes X'X, whatever the weights. R's ``anova`` of ``lm`` and of nlme's ``gls``
+    takes the rows divided by the root of their covariance matrix V, as generalised least squares does.
     """
-    factor = np.linalg.qr(x, mode="r")
+    arrays = moment_arrays(fit)
+    if fit.random:
+        return np.asarray(np.linalg.qr(arrays.x, mode="r"))
+    if fit.residual_part is None and "dispersion" not in fit.parts:
+        return np.asarray(np.linalg.qr(scale_rows(arrays)[0].x, mode="r"))
+    covariance = np.asarray(fit.fixed.covariance)
+    unit = np.sqrt(np.diag(covariance))
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(covariance / np.outer(unit, unit))).T / unit)
+
+
+def _type1(terms: Terms, factor: FloatArray) -> list[FloatArray]:
+    """Each term adjusted for those before it: the rows of its columns in the unit triangular factor, shape (p, p).
+
+    Row j of the unit triangular L' of L D L' = R'R takes column j without the part that the columns before it explain.
+    """
     rows = factor / np.diag(factor)[:, None]
     if lost := [name for name, columns in zip(terms.names, terms.columns, strict=True) if not columns]:
         raise DataError(f"{listing(lost)} has no columns of its own, because all of them depend on other terms.")

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.analysis.tests.anova import anova, term_weights
-from unimix.analysis.tests.terms import Terms, picked, terms_of
+from unimix.analysis.tests.anova import anova, type_three
+from unimix.analysis.tests.terms import Terms, picked, taking_its_place, terms_of
 from unimix.design.arrays import Design
-from unimix.errors import DataError, OptionError, UnimixError, did_you_mean
+from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.criterion import likelihood_arrays, support_arrays
 from unimix.fitted.model import has_design, own_refitter
 from unimix.fitted.table_result import TableResult
@@ -125,22 +125,26 @@ def f_tests(fit: FittedModel, terms: DropTerms) -> TableResult:
     # by the rows of lmerTest
     if terms == "marginal" and of.same_span:
         found = anova(fit, "III")
-    return TableResult(found.table.loc[names].rename_axis("left out"), found.notes, f"F tests, {_after_comma(found)}")
-
-
-def _after_comma(found: TableResult) -> str:
-    return found._heading.partition(", ")[2]
+    # "Type III F tests, ..." without its type, or "Type III Wald tests" where degrees of freedom are infinite
+    heading = found._heading.partition(" ")[2].partition(" ")[2]
+    return TableResult(found.table.loc[names].rename_axis("left out"), found.notes, heading)
 
 
 def droppable(fit: FittedModel, of: Terms, terms: DropTerms) -> list[int]:
     """Positions of the terms that are left out.
 
     Raises:
-        DataError: If there are none.
+        DataError: If there are none, or columns of other terms would take the place of those of a term.
     """
     found = [i for i, columns in enumerate(of.columns) if columns and (terms == "all" or not of.above(i))]
     if not found:
         raise DataError(f"{fit.model.reading} has no fixed terms to leave out.")
+    for i in found:
+        if other := taking_its_place(fit, support_arrays(fit), i):
+            raise DataError(
+                f"{listing(other)} was left out because its columns depend on {of.names[i]}, and would take its place: "
+                f"leave one of them out of the formula."
+            )
     return found
 
 
@@ -158,7 +162,7 @@ def smaller_models(
     of = terms_of(fit, support_arrays(fit))
     for i in droppable(fit, of, terms):
         by_columns = terms == "marginal" or not of.above(i)
-        design = _without_columns(fit, of.columns[i]) if by_columns else _without_hypothesis(fit, of.names[i])
+        design = _without_columns(fit, of.columns[i]) if by_columns else _without_hypothesis(fit, of, i)
         yield of.names[i], refit(design, "ML" if fit.model.method == "REML" else None)
 
 
@@ -168,10 +172,10 @@ def _without_columns(fit: FittedModel, columns: tuple[int, ...]) -> Design:
     return _combined(design, np.asarray(picked(tuple(kept), design.p).T), [design.fixed_names[j] for j in kept], kept)
 
 
-def _without_hypothesis(fit: FittedModel, name: str) -> Design:
+def _without_hypothesis(fit: FittedModel, of: Terms, index: int) -> Design:
     """The design under the type III hypothesis L beta = 0: its columns are X N, where N spans the null space of L."""
     design = likelihood_arrays(fit)
-    weights = term_weights(fit, name)
+    weights = type_three(of, index, design.p)
     null = np.linalg.svd(weights)[2][len(weights) :].T
     count = null.shape[1]
     return _combined(design, np.asarray(null), [f"column {j + 1}" for j in range(count)], list(range(count)))

@@ -98,6 +98,25 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
     )
 
 
+def taking_its_place(fit: FittedModel, design: Design, index: int) -> list[str]:
+    """Names of the terms whose columns were left out because they depend on those of the given term.
+
+    Without the term they would be estimated, so that the model without it is not the model without its columns.
+    """
+    if not fit.model.aliased:
+        return []
+    encoding, fixed = fit.model.encoding, fit.spec.fixed
+    env, kept = encoding.environment(design.columns), list(encoding.kept)
+    x, _, owners = built_columns(fixed, env, encoding.contrasts, design.n)
+    x = x / np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
+    rest = x[:, [j for j in kept if owners[j] != index]]
+    lost = [j for j in range(x.shape[1]) if j not in kept and owners[j] not in (index, -1)]
+    off = np.abs(x[:, lost] - rest @ np.linalg.lstsq(rest, x[:, lost])[0]).max(axis=0, initial=0.0)
+    products = expand(fixed)
+    needed = dict.fromkeys(owners[j] for j, distance in zip(lost, off, strict=True) if distance > 1e-8)
+    return [":".join(map(name_of, products[o])) for o in needed]
+
+
 def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
     """For each block, the terms that no other term of the block contains, with their columns; without the intercept.
 
@@ -129,4 +148,4 @@ def picked(columns: tuple[int, ...], p: int) -> FloatArray:
     return np.asarray(np.eye(p)[list(columns)])
 
 
-__all__ = ["Terms", "picked", "random_products", "terms_of"]
+__all__ = ["Terms", "picked", "random_products", "taking_its_place", "terms_of"]

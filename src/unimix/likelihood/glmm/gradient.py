@@ -127,8 +127,8 @@ def scores_of_laplace(
     """Derivatives of each cluster's part of Laplace's approximation, shape (J, p + elements of the factors + k).
 
     The parameters are the fixed effects, the elements of the lower triangular factors, block by block and row by row,
-    and the logarithms of the dispersion parameters. The approximation is a sum over clusters if no level of a grouping
-    factor has rows in two of them.
+    and the dispersion parameters on their free scales (``parameter_scales``). The approximation is a sum over clusters
+    if no level of a grouping factor has rows in two of them.
 
     Args:
         design: Design of a generalised model.

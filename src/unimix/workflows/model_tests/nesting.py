@@ -14,7 +14,7 @@ from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.criterion import likelihood_arrays
-from unimix.fitted.describe import model_text
+from unimix.fitted.describe import is_robust, model_text
 from unimix.fitted.model import has_design
 from unimix.fitted.no_rows import has_no_rows
 from unimix.result import FitResult
@@ -51,16 +51,22 @@ def several(fits: Sequence[FitResult], name: str) -> None:
 
 
 def likelihoods(fits: Sequence[FitResult], name: str) -> None:
-    """Refuse posteriors, and results that were loaded without their data.
+    """Refuse posteriors, results that were loaded without their data, and cluster-robust standard errors.
 
     Args:
         fits: Results.
         name: Name of the function that was called.
 
     Raises:
-        UnimixError: If a result is a posterior.
+        UnimixError: If a result is a posterior, or has cluster-robust standard errors, which likelihoods do not know.
         DataError: If a result was loaded without its data.
     """
+    if name != "compare_ic" and any(is_robust(f) for f in fits):
+        raise UnimixError(
+            f"um.{name} compares likelihoods, which follow from the estimated variances; cluster-robust standard "
+            "errors do not assume these. Robust tests are robust.anova() and robust.hypotheses(...); for likelihoods "
+            "give the fit itself, without .robust(...)."
+        )
     if any(f.fixed.interval == "credible" for f in fits):
         raise UnimixError("Posteriors have no maximised likelihood: um.compare_loo(a, b) compares their predictions.")
     if not all(has_design(f) for f in fits):
