@@ -15,7 +15,7 @@ from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.means.scales import Scale, is_transformed, total_sd
 from unimix.analysis.tests.anova import NO_TERMS, term_hypotheses
-from unimix.errors import DataError, UnsupportedModelError
+from unimix.errors import DataError
 from unimix.fitted.criterion import column_mean, support_arrays
 from unimix.fitted.table_result import TableResult
 from unimix.result import FitResult
@@ -84,16 +84,11 @@ def pooled_means(
 
     Raises:
         DataError: If the levels of a factor differ between the data sets.
-        UnsupportedModelError: If means hold zeros, which are no functions of the coefficients of the mean alone.
+        UnsupportedModelError: If the means of a fit tend to infinity or to zero.
     """
     values, varying = common_values(fits, asked)
     each = [make(fit, values) for fit in fits]
     first = each[0]
-    if first.kind == "response" and "zero" in fits[0].parts:
-        raise UnsupportedModelError(
-            "Expected responses with zeros depend on two parts, and are not pooled: type kind='link' for the linear "
-            "predictor of the count. Those of each fit are [fit.emmeans(..., kind='response') for fit in imputed.fits]."
-        )
     if any(not one.levels.equals(first.levels) for one in each[1:]):
         raise DataError(
             "The levels of a factor differ between the imputed data sets, so that means have no counterpart in each. "
