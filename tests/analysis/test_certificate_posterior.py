@@ -171,3 +171,26 @@ def test_posteriors_of_generalised_models(engine: str) -> None:
     block = fit.random[0]
     wrong = replace(fit, random=(block.model_copy(update={"modes": block.modes[::-1]}),))
     assert not wrong.certificate().certified
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_the_evidence_is_that_of_draws_of_its_own(family: str) -> None:
+    """Its value may be off by six Monte Carlo errors, and its error, of which a thousand draws know little, by half."""
+    rng = np.random.default_rng(6)
+    g, x = np.repeat(np.arange(12), 10), rng.normal(size=120)
+    eta = 0.5 * x + 0.7 * rng.normal(size=12)[g]
+    y = eta + rng.normal(size=120) if family == "gaussian" else rng.binomial(1, 1 / (1 + np.exp(-eta)))
+    fit = um.fit("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, "bayes", family=family, seed=1)
+    evidence = fit.criteria.evidence
+    assert evidence is not None
+
+    def verdict(**changed: Any) -> tuple[bool, list[str]]:
+        criteria = fit.criteria.model_copy(update={"evidence": replace(evidence, **changed)})
+        found = replace(fit, criteria=criteria).certificate()
+        return found.certified, [c.name for c in found.checks if c.passed is False]
+
+    assert verdict() == (True, [])
+    assert verdict(value=evidence.value + 0.3) == (False, ["evidence"])
+    assert verdict(value=evidence.value + 30, error=5.0) == (False, ["evidence"])
+    assert verdict(error=evidence.error / 4) == (False, ["evidence"])
+    assert verdict(default_priors=()) == (False, ["evidence"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from unimix.design.estimates import Estimates
+from unimix.design.estimates import Estimates, Evidence
 from unimix.fitted.derived_parts import assembled, estimates_of
 from unimix.fitted.model import FittedModel
 from unimix.fitted.saved_fit import SavedFit
@@ -34,10 +34,8 @@ NOT_OF_THE_MODEL: dict[str, str] = {
     "rows.labels": "how the rows were called in the frame that was fitted",
 }
 """Fields that say nothing about the model or the data, with the reason. Every other field must have a check."""
-NOT_CERTIFIED = ("criteria.evidence", "parts.df", "parts.p_direction", "parts.unbounded")
-"""Beginnings of fields that no certificate vouches for: the evidence, whose weights no result keeps, and fields
-that the parts beside the mean leave empty.
-"""
+NOT_CERTIFIED = ("parts.df", "parts.p_direction", "parts.unbounded")
+"""Beginnings of fields that the parts beside the mean leave empty."""
 
 
 def leaves(part: type[BaseModel] = SavedFit, path: Path = ()) -> Iterator[Path]:
@@ -106,6 +104,8 @@ def faulty(value: Any, name: str) -> Any:
             return {"x": 1}
         first = next(iter(value))
         return {**value, first: faulty(value[first], "")}
+    if isinstance(value, Evidence):
+        return replace(value, value=1.05 * value.value)
     if isinstance(value, BaseModel):
         for field in type(value).model_fields:
             other = faulty(getattr(value, field), "")

@@ -1,4 +1,4 @@
-"""Checks of a posterior: its numbers against its draws, and the draws against the likelihood and the priors."""
+"""Checks of a posterior: its numbers against its draws, the draws against the likelihood and priors, the evidence."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from unimix.backends.sampling.draws import (
     is_sampled_well,
     summaries,
 )
+from unimix.backends.sampling.exact import log_evidence_again
 from unimix.backends.sampling.prior_names import dispersion_names, sd_names
 from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.grouping_factors import block_labels
@@ -36,6 +37,7 @@ from unimix.stats.posterior_identities import PosteriorDraws, identities
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
+    from unimix.design.estimates import Evidence
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,6 +46,8 @@ LIMIT = 6.0
 distributions have heavier tails than the normal."""
 USABLE = 0.99
 """Least share of draws at which an identity has a value; it has none where a standard deviation underflowed to zero."""
+EVIDENCE_DRAWS, EVIDENCE_SEED = 1000, 20261130
+"""Draws of the importance sample that the log evidence is compared with, and their seed, which no fit uses."""
 MOST_CELLS = 2_000_000
 """Number of linear predictors, rows times draws, above which the draws are thinned."""
 
@@ -60,7 +64,9 @@ def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
     checks = [_from_draws(fit, design, draws, shape, diverging), _priors(fit, design)]
     if any(c.passed is False for c in checks):  # whose draws they are does not matter then
         return checks
-    return [*checks, _of_the_model(fit, design, draws, shape, resolve_priors(without_offset(design), None))]
+    checks.append(_of_the_model(fit, design, draws, shape, resolve_priors(without_offset(design), None)))
+    evidence = fit.criteria.evidence
+    return checks if evidence is None else [*checks, _evidence(fit, design, evidence)]
 
 
 def read_draws(fit: FittedModel, design: Design) -> tuple[Posterior, tuple[int, int], npt.NDArray[np.bool_]]:
@@ -168,6 +174,30 @@ def _priors(fit: FittedModel, design: Design) -> Check:
         return Check(name="priors", passed=None, said="the engine's own")
     said = f"the priors of {listing(wrong)} are neither the user's nor the defaults"
     return Check(name="priors", passed=False, said=said)
+
+
+# -- the evidence ---------------------------------------------------------------------------------
+
+
+def _evidence(fit: FittedModel, design: Design, evidence: Evidence) -> Check:
+    """Whether the log evidence is that of an importance sample of its own, within Monte Carlo error."""
+    alone = without_offset(design)
+    table = resolve_priors(alone, read_given(fit.provenance.get(PRIORS, "")))
+    value, error = log_evidence_again(alone, table, draws=EVIDENCE_DRAWS, seed=EVIDENCE_SEED)
+    expected = error * float(np.sqrt(EVIDENCE_DRAWS / max(fit.status.n_draws or 1, 1)))
+    away = abs(value - evidence.value) / float(np.hypot(error, evidence.error))
+    numbers = {"log evidence again": value, "its Monte Carlo error": error}
+    wrong = []
+    if not away <= LIMIT:
+        wrong.append(f"the log evidence is {evidence.value:.6g}, and {value:.6g} by draws of its own")
+    if not expected / 2 <= evidence.error <= 10 * expected:  # up to ten times, as after reweighting to other priors
+        wrong.append(f"the Monte Carlo error of the log evidence is {evidence.error:.2g}, which its draws do not give")
+    if tuple(evidence.default_priors) != tuple(table.defaults):
+        wrong.append("the parameters with default priors are not those of the model")
+    if wrong:
+        return Check(name="evidence", passed=False, said="; ".join(wrong), numbers=numbers)
+    said = f"the log evidence is that of {EVIDENCE_DRAWS:,} other draws within {away:.2g} Monte Carlo errors"
+    return Check(name="evidence", passed=True, said=said, numbers=numbers)
 
 
 # -- the draws against likelihood and priors ----------------------------------------------------

@@ -129,20 +129,13 @@ def sample_exactly(
     Raises:
         UnsuitedError: If they are, and ``forced`` is False.
     """
-    target = CollapsedPosterior(design, table) if design.is_linear else IntegratedPosterior(design, table)
     rng = np.random.default_rng([seed or 0, 0])
     started = time.perf_counter()
-    proposal = proposal_at_mode(target.log_density, target.start(), target.folded)
-    fault, how = "", ""
+    target, proposal, fault, how = _adapted(design, table, chains * draws, rng)
     if isinstance(target, IntegratedPosterior):
-        target.move_reference(proposal.centre)
-        proposal = adapt(target.log_density, proposal, rng)
-        fault, how = _with_nodes(target, proposal, chains * draws, rng)
         fault = fault or _too_slow(target.integrals, design.n * chains * draws)
         if fault and not forced:
             raise UnsuitedError(fault)
-    else:
-        proposal = adapt(target.log_density, proposal, rng)
     found = draw_chains(target.log_density, proposal, chains=chains, draws=draws, rng=rng)
     seconds = time.perf_counter() - started
     k = pareto_k(found.log_weights)
@@ -153,6 +146,34 @@ def sample_exactly(
     integral, error = found.log_integral()
     evidence = (integral + target.constant, error)
     return ExactSample(target, Sampled(posterior, _raw(found, k, seconds), kept), fault, how, evidence)
+
+
+def log_evidence_again(design: Design, table: PriorTable, *, draws: int, seed: int) -> tuple[float, float]:
+    """Log evidence and its Monte Carlo standard error, from draws of their own.
+
+    Args:
+        design: Design in the user's columns, without an offset if the model is linear.
+        table: Priors of all parameters, all of them proper.
+        draws: Number of draws.
+        seed: Seed of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    target, proposal, _, _ = _adapted(design, table, draws, rng)
+    integral, error = draw_chains(target.log_density, proposal, chains=1, draws=draws, rng=rng).log_integral()
+    return integral + target.constant, error
+
+
+def _adapted(
+    design: Design, table: PriorTable, total: int, rng: np.random.Generator
+) -> tuple[CollapsedPosterior | IntegratedPosterior, Proposal, str, str]:
+    """The posterior, a proposal for it, what is wrong with its integrals, and how they are computed."""
+    target = CollapsedPosterior(design, table) if design.is_linear else IntegratedPosterior(design, table)
+    proposal = proposal_at_mode(target.log_density, target.start(), target.folded)
+    if isinstance(target, CollapsedPosterior):
+        return target, adapt(target.log_density, proposal, rng), "", ""
+    target.move_reference(proposal.centre)
+    proposal = adapt(target.log_density, proposal, rng)
+    return target, proposal, *_with_nodes(target, proposal, total, rng)
 
 
 def _with_nodes(
