@@ -256,3 +256,10 @@ def test_engines_that_nobody_named_may_refuse(monkeypatch: pytest.MonkeyPatch) -
     assert not alone.agree
     with pytest.raises(um.DisagreementError, match="nothing is compared"):
         alone.assert_agree()
+
+
+@pytest.mark.parametrize("given", [(["pls", "statsmodels"],), ("pls", "statsmodels")])
+def test_engines_by_position_are_answered_with_the_line_to_type(given: tuple[object, ...]) -> None:
+    data = {"y": [1.0, 2.0, 4.0, 4.5], "x": [1.0, 2.0, 3.0, 5.0]}
+    with pytest.raises(um.OptionError, match=r"type backends=\['pls', 'statsmodels'\]"):
+        um.compare("y ~ x", data, *given)

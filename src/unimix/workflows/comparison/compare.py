@@ -64,7 +64,7 @@ def compare(
             raise OptionError(f"Finished results are compared as they are: leave {named} out.")
         given = [formula] if isinstance(formula, FitResult) else list(formula)
         return build_comparison([*given, *(r for r in (data, *more) if r is not None)], [])
-    faults = ["compare takes a formula and data, or finished results; not both."] if more else []
+    faults = _faults_of_more(more)
     engines, errors = engines_of(backends)
     fit_arguments = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
     problem = fit_arguments.problem(str(formula), data)
@@ -78,6 +78,16 @@ def compare(
                 results.append(failure)
     fitted = [r for r in results if isinstance(r, FitResult)]
     return build_comparison(fitted, [r for r in results if isinstance(r, Failure)], order=[_label(r) for r in results])
+
+
+def _faults_of_more(more: Sequence[object]) -> list[str]:
+    """Faults of what follows a formula and data: results, or engines that stand where ``um.fit`` takes them."""
+    if not more:
+        return []
+    named = [n for value in more for n in (value if isinstance(value, list | tuple) else [value])]
+    if all(isinstance(name, str) for name in named):
+        return [f"compare takes engines by name: type backends={named!r}."]
+    return ["compare takes a formula and data, or finished results; not both."]
 
 
 def _label(result: FitResult | Failure) -> str:
