@@ -127,6 +127,23 @@ def test_a_posterior_averages_within_its_draws(herds: um.FitResult) -> None:
     np.testing.assert_allclose(predicted["estimate"], found["estimate"], rtol=1e-8)
 
 
+def test_intervals_of_a_posterior_hold_the_error_of_the_variances() -> None:
+    """Quantiles of exp(x'beta + s^2 / 2) over the draws of beta and s; with s at its mean they were too narrow."""
+    ticks = um.load_dataset("grouseticks")
+    fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, um.backends.Bayes(draws=300), family="poisson", seed=1)
+    found = fit.emmeans("YEAR", average="groups")
+    draws = fit.draws(fit.status.n_draws or 0)
+    variance = draws.covariances[0][:, 0, 0]
+    first = np.exp(draws.beta[:, 0] + variance / 2)
+    table = found.table
+    ends = table.loc[0, ["lower", "upper"]].astype(float)
+    np.testing.assert_allclose(ends, np.quantile(first, [0.025, 0.975]), rtol=1e-8)
+    np.testing.assert_allclose(table.loc[0, "std_error"], first.std(ddof=1), rtol=1e-8)
+    narrow = np.exp(np.quantile(draws.beta[:, 0], [0.025, 0.975]) + variance.mean() / 2)
+    assert np.ptp(np.log(narrow)) < 0.95 * np.log(ends["upper"] / ends["lower"])
+    assert "within each posterior draw" in found.notes[-1]
+
+
 def test_what_has_no_average_is_refused(herds: um.FitResult) -> None:
     plain = um.fit("Reaction ~ Days", um.load_dataset("sleepstudy"), "pls")
     for call in (plain.emmeans, plain.comparisons, plain.slopes):

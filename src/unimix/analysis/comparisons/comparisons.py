@@ -19,13 +19,13 @@ from unimix.analysis.means.equivalence import checked_bounds
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.analysis.means.two_parts import TwoParts, joint_inference
-from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, averaged_note, check_over_groups
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.design.frames import one_row, to_pandas
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Gaussian
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.fitted.model import interval_level
+from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.stats.delta import Averages
@@ -237,7 +237,8 @@ def comparisons(
     functions = plan.inference.smooth(
         np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws
     )
-    note = f"The mean response {NOTE}." if over else response_note(fit, design)
+    said = f"The mean response {averaged_note(sampled=is_sampled(fit))}."
+    note = said if over else response_note(fit, design)
     return Comparisons(
         pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, bounds, note, plan.inference
     )

@@ -21,12 +21,12 @@ from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.slopes_over_groups import inference_of_slopes, moving_rows
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.analysis.means.two_parts import log_means
-from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, averaged_note, check_over_groups
 from unimix.distributions.family import Poisson
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError
 from unimix.fitted.criterion import support_arrays
-from unimix.fitted.model import interval_level
+from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.schema import DfMethod
 from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
@@ -288,7 +288,8 @@ def slopes(
         inference = inference_of_slopes(inference, moving)
         empty, whole = lost | also, np.where(also[:, None], here, whole)  # slopes of the response need both
         lost = empty
-        rows, offset, warned = np.eye(len(lost)), np.zeros(len(lost)), (f"Slopes of the mean response {NOTE}.", *warned)
+        rows, offset = np.eye(len(lost)), np.zeros(len(lost))
+        warned = (f"Slopes of the mean response {averaged_note(sampled=is_sampled(fit))}.", *warned)
     means = MarginalMeans(
         names=tuple(names),
         by=(),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.analysis.means.contrasts import RATIOS
-from unimix.analysis.prediction.over_groups import NOTE, OverGroups
+from unimix.analysis.prediction.over_groups import OverGroups, averaged_note
 from unimix.design.typed_columns import as_numbers
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
@@ -66,12 +66,13 @@ class Scale:
     @classmethod
     def over_groups(cls, rows: OverGroups) -> Scale:
         """The scale of expected responses that are averaged over the groups."""
+        said = averaged_note(sampled=rows.sampled is not None)
         if rows.family.link == "identity":
-            return replace(cls.of_family(rows.family), note=f"The mean over the groups: {NOTE}.")
+            return replace(cls.of_family(rows.family), note=f"The mean over the groups: {said}.")
         sd = rows.sd
         alike = rows.family.link == "log" and bool(np.ptp(sd) <= 1e-9 * max(float(sd.max(initial=0.0)), 1e-300))
         ratio = "ratio" if alike else ""
-        return cls(rows.mean, rows.slope, ratio=ratio, note=f"The mean response {NOTE}.", over=rows)
+        return cls(rows.mean, rows.slope, ratio=ratio, note=f"The mean response {said}.", over=rows)
 
     def interval(self, ends: FloatArray, at: FloatArray, *, quantiles: bool = False) -> tuple[FloatArray, FloatArray]:
         """Lower and upper ends, shapes (m,), of intervals (m, 2) of the linear predictor about ``at``, shape (m,).

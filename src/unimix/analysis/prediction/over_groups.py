@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 GROUPS = "groups"
-NOTE = "averaged over the groups at the estimated variances"
+NOTE = "averaged over the groups"
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ def check_over_groups(fit: FittedModel) -> None:
         )
 
 
+def averaged_note(*, sampled: bool) -> str:
+    """Words on the average over the groups, and on the variances that it takes."""
+    return f"{NOTE} {'within each posterior draw' if sampled else 'at the estimated variances'}"
+
+
 def _sd(z: tuple[FloatArray, ...], covariances: tuple[FloatArray, ...]) -> FloatArray:
     variance = sum(np.einsum("ni,ij,nj->n", zk, c, zk) for zk, c in zip(z, covariances, strict=True))
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)), dtype=np.float64)
@@ -143,4 +148,4 @@ def group_columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ..
     return encoding.transform(frame.assign(**added) if added else frame, with_groups=True).z
 
 
-__all__ = ["GROUPS", "NOTE", "OverGroups", "check_over_groups", "group_columns"]
+__all__ = ["GROUPS", "NOTE", "OverGroups", "averaged_note", "check_over_groups", "group_columns"]

@@ -15,7 +15,7 @@ from unimix.analysis.prediction.categories import predict_categories
 from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
-from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, averaged_note, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.family import Cumulative
@@ -233,7 +233,7 @@ def _over_groups(
         return np.asarray(values[:, 0])
     index = newdata.index if isinstance(newdata, pd.DataFrame) else None
     columns = ["estimate", "std_error", "lower", "upper"]
-    note = f"{100 * ci_level:g}% confidence intervals of the mean, {NOTE}"
+    note = f"{100 * ci_level:g}% confidence intervals of the mean, {averaged_note(sampled=rows.sampled is not None)}"
     return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
 
 
