@@ -12,6 +12,7 @@ import numpy.typing as npt
 from unimix.analysis.comparisons.predictors import Predictors, response_note
 from unimix.analysis.means import averaging
 from unimix.analysis.means.averaging import checked_labels, checked_weights, grid_in_words, interaction_note
+from unimix.analysis.means.category_means import category_means, is_of_categories
 from unimix.analysis.means.contrast_result import Contrasts
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
@@ -21,6 +22,7 @@ from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.slopes_over_groups import inference_of_slopes, moving_rows
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.analysis.means.two_parts import log_means
+from unimix.analysis.prediction.categories import CAPTIONS
 from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, averaged_note, check_over_groups
 from unimix.distributions.family import Poisson
 from unimix.distributions.random_responses import mean_of
@@ -36,12 +38,13 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
+MeanKind = Literal["response", "link", "probability", "exceedance", "mean"]
 
 
 def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None:
     checked_level(ci_level)
     checked_weights(weights)
-    if kind not in ("response", "link"):
+    if kind not in ("response", "link", *CAPTIONS):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if kind == "response" and "zero" not in fit.parts:
         mean_of(fit.family, np.zeros(0))  # refuses a family whose expected response is not the inverse link
@@ -73,7 +76,7 @@ def emmeans(
     by: str | Sequence[str] = (),
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    kind: Literal["response", "link"] = "link",
+    kind: MeanKind = "link",
     bias_adjust: bool | float = False,
     average: Literal["groups"] | None = None,
     ci_level: float | None = None,
@@ -94,7 +97,8 @@ def emmeans(
             method; contrasts of models with a log or logit link are then ratios or odds ratios. A transformed response
             of a linear model, such as ``log(y)``, ``sqrt(y)``, ``log1p(y)`` or ``y^2``, is turned back, too, and
             contrasts of ``log(y)`` are ratios. With zero inflation, and in hurdle models, the means are averages of
-            expected responses, which hold the zeros.
+            expected responses, which hold the zeros. Ordered responses have probability (of each category), exceedance
+            (of each threshold) and mean (category), whose contrasts are differences within each category.
         bias_adjust: Whether to give means of a response that is turned back instead of its value at the mean of, say,
             ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
             of all group effects. A number is the standard deviation to use instead.
@@ -154,6 +158,7 @@ def every_mean(
                 f"bias_adjust= is for a response that is turned back, not {fit.model.response}: leave it out."
             )
         kind = "response"
+    rated = average is None and is_of_categories(fit.family, kind, [*specification.by, *specification.names])
     _checked(fit, weights, kind, ci_level)
     scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)
     design, grid = support_arrays(fit), reference_grid(fit, at)
@@ -173,6 +178,13 @@ def every_mean(
         inference, lost, scale = found.inference, found.lost, Scale.of_family(Poisson("log"))
         rows, offset = np.eye(len(offset)), np.zeros(len(offset))
         averages = replace(averages, empty=lost)
+    if rated:
+        of_categories = category_means(fit, inference, grid, every, averages, kind)
+        inference, cell = of_categories.inference, of_categories.cell
+        outer += [str(n) for n in of_categories.levels if n not in everything]
+        rows, offset, lost, whole = np.eye(len(cell)), np.zeros(len(cell)), lost[cell], whole[cell]
+        averages = replace(averages, levels=of_categories.levels, empty=averages.empty[cell])
+        scale, kind = of_categories.scale, "response"
     functions = inference.functions(rows)
     if average is not None:
         scale = Scale.over_groups(OverGroups.of(fit, grid.frame).averaged(averages.turn))
@@ -336,7 +348,7 @@ def contrasts(
     by: str | Sequence[str] = (),
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    kind: Literal["response", "link"] = "link",
+    kind: MeanKind = "link",
     bias_adjust: bool | float = False,
     average: Literal["groups"] | None = None,
     adjust: str | None = None,

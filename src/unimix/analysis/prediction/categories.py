@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 KINDS = ("probability", "exceedance", "mean", "category", "link")
 CAPTIONS = {
-    "probability": "the probability of each category",
-    "exceedance": "the probability of a response above each threshold",
+    "probability": "the probability of a category",
+    "exceedance": "the probability of a response above a threshold",
     "mean": "the mean category",
 }
 
@@ -156,10 +156,8 @@ def _intervals(
         fit.design().frame() if newdata is None else one_row(newdata), with_groups=False
     )
     rows.check_estimable(fit.model.aliased)
-    part = fit.parts["thresholds"]
-    thresholds, eta = np.asarray(part.estimate), rows.x @ np.asarray(fit.fixed.estimate) + rows.offset
-    cross = np.asarray(part.cross_covariance).reshape(len(fit.fixed.terms), len(thresholds))
-    joint = np.block([[np.asarray(fit.fixed.covariance), cross], [cross.T, np.asarray(part.covariance)]])
+    thresholds, joint = with_thresholds(fit, np.asarray(fit.fixed.covariance))
+    eta = rows.x @ np.asarray(fit.fixed.estimate) + rows.offset
     if kind == "link":
         one = np.ones((1, len(eta)))
         found = CategoryPredictions(("link",), eta[None], one, np.zeros((1, len(thresholds), len(eta))))
@@ -186,6 +184,14 @@ def _intervals(
     return TableResult(table, [f"{100 * ci_level:g}% confidence intervals of {what}, without group effects"])
 
 
+def with_thresholds(fit: FittedModel, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Thresholds, shape (K - 1,), and the covariance matrix of coefficients and thresholds, (p + K - 1) square."""
+    part = fit.parts["thresholds"]
+    thresholds = np.asarray(part.estimate)
+    cross = np.asarray(part.cross_covariance).reshape(len(covariance), len(thresholds))
+    return thresholds, np.block([[covariance, cross], [cross.T, np.asarray(part.covariance)]])
+
+
 def _logit_interval(values: FloatArray, reach: FloatArray, ends: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
     """Interval s ± reach |ds / dv| of s = logit((v - a) / (b - a)), turned back, for values v between ends a and b."""
     low, high = ends
@@ -196,4 +202,4 @@ def _logit_interval(values: FloatArray, reach: FloatArray, ends: tuple[float, fl
     return low + (high - low) * lower, low + (high - low) * upper
 
 
-__all__ = ["KINDS", "CategoryPredictions", "predict_categories", "predictions_at"]
+__all__ = ["CAPTIONS", "KINDS", "CategoryPredictions", "predict_categories", "predictions_at", "with_thresholds"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.means.contrast_result import Contrasts
-from unimix.analysis.means.emmeans import every_mean, slopes
+from unimix.analysis.means.emmeans import MeanKind, every_mean, slopes
 from unimix.analysis.means.marginal_means import MarginalMeans, Weights
 from unimix.analysis.means.specs import read_specs
 from unimix.analysis.tests.hypotheses import Named, assess
@@ -64,7 +64,7 @@ class ImputedFit(PooledEstimates):
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
         weights: Weights = "equal",
-        kind: Literal["response", "link"] = "link",
+        kind: MeanKind = "link",
         bias_adjust: bool | float = False,
         average: Literal["groups"] | None = None,
         ci_level: float | None = None,

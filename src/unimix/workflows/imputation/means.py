@@ -94,7 +94,7 @@ def pooled_means(
             "The levels of a factor differ between the imputed data sets, so that means have no counterpart in each. "
             "Give the column the same categories in every data set."
         )
-    if first.kind == "response" and (first.what == "slope" or "zero" in fits[0].parts):
+    if first.kind == "response" and (first.what == "slope" or fits[0].parts.keys() & {"zero", "thresholds"}):
         # these are functions of the means or slopes of each fit, which have taken the place of its coefficients
         inference = pooled(tuple(one._inference for one in each))
     functions = inference.functions(stacked([one.functions.weights for one in each]))
