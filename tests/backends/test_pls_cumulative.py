@@ -190,7 +190,6 @@ def test_simulated_responses_are_categories(fit: Any) -> None:
         lambda fit: fit.overdispersion(),
         lambda fit: fit.effect_sizes(),
         lambda fit: fit.collinearity(),
-        lambda fit: fit.emmeans("x", kind="response"),
         lambda fit: fit.comparisons("x"),
         lambda fit: fit.plot.diagnostics(),
         lambda fit: fit.predict(average="groups"),
