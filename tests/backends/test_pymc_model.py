@@ -211,3 +211,18 @@ def test_exponentiated_estimates_are_summaries_of_exponentiated_draws() -> None:
     counts = fit.posterior.observed_data["y"].to_numpy()
     np.testing.assert_array_equal(counts, herds["incidence"])
     assert fit.posterior.posterior_predictive["y"].dtype == counts.dtype
+
+
+def test_warnings_of_compilers_are_no_notes_of_a_fit() -> None:
+    """numba says of every function that it cannot keep it for another process, on some systems a dozen times a fit."""
+    import warnings
+
+    from unimix.backends.capture import captured
+    from unimix.backends.sampling.compiler_warnings import ignore_compiler_warnings
+
+    with captured() as notes:
+        ignore_compiler_warnings()
+        warnings.warn('Cannot cache compiled function "add" as it uses dynamic globals', stacklevel=1)
+        warnings.warn("PyTensor could not link to a BLAS installation", stacklevel=1)
+        warnings.warn("The chains did not mix", stacklevel=1)
+    assert notes == ["UserWarning: The chains did not mix"]

@@ -188,13 +188,15 @@ class Bambi(Backend):
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from threadpoolctl import threadpool_limits
 
+        from unimix.backends.sampling.compiler_warnings import ignore_compiler_warnings
+
         bambi: Any = engine
         design, request = problem.design, problem.request
         own, units = scaled(design)
         model = model_of(bambi, own, noncentered=self.noncentered)
         cores = {} if self.cores is None else {"cores": self.cores}
         with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+            ignore_compiler_warnings()
             trace = model.fit(
                 draws=self.draws,
                 tune=self.tune,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -206,14 +205,14 @@ class PyMC(Backend):
         return recipe, starting_point(recipe, rough)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from unimix.backends.sampling.compiler_warnings import ignore_compiler_warnings
         from unimix.backends.sampling.draws import diagnose, estimates_of_draws, is_sampled_well
         from unimix.backends.sampling.priors import resolve_priors
         from unimix.backends.sampling.pymc_generative import WrittenModel
         from unimix.backends.sampling.pymc_sample import SamplerOptions
 
         del engine
-        # said once in a process, and of matrices that are larger than those of a model here
-        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
+        ignore_compiler_warnings()
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
         with keep_interrupts():
