@@ -18,7 +18,6 @@ from unimix.backends.sampling.draws import (
     is_sampled_well,
     summaries,
 )
-from unimix.backends.sampling.exact import log_evidence_again
 from unimix.backends.sampling.prior_names import dispersion_names, sd_names
 from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.grouping_factors import block_labels
@@ -181,6 +180,8 @@ def _priors(fit: FittedModel, design: Design) -> Check:
 
 def _evidence(fit: FittedModel, design: Design, evidence: Evidence) -> Check:
     """Whether the log evidence is that of an importance sample of its own, within Monte Carlo error."""
+    from unimix.backends.sampling.exact import log_evidence_again  # loads SciPy's optimisers
+
     alone = without_offset(design)
     table = resolve_priors(alone, read_given(fit.provenance.get(PRIORS, "")))
     value, error = log_evidence_again(alone, table, draws=EVIDENCE_DRAWS, seed=EVIDENCE_SEED)
