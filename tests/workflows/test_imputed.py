@@ -234,9 +234,6 @@ def test_responses_that_are_no_function_of_one_predictor_are_pooled_by_their_own
         at = values.mean(axis=0)
         np.testing.assert_allclose(pooled.table["estimate"], np.exp(at) if log else at, rtol=1e-8)
         np.testing.assert_allclose(pooled.table["std_error"], total * (np.exp(at) if log else 1.0), rtol=1e-8)
-    apart = um.fit_imputed("TICKS ~ YEAR + (1 | BROOD)", data, family="poisson", ziformula="~ YEAR", backend="pls")
-    with pytest.raises(um.UnsupportedModelError, match="Separation in imputation 2"):
-        apart.emmeans("YEAR", kind="response")
 
 
 def test_equal_data_sets_have_the_answers_of_one_fit(frames):
