@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 import unimix as um
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Any:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-
-mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
@@ -23,12 +20,6 @@ if tuple(map(int, mpl.__version__.split(".")[:2])) >= (3, 11):  # letters have o
     IMAGES /= "matplotlib_3.11"
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 PIGS = "Weight ~ poly(Time, 2) + Cu + (1 + Time | Pig)"
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Any:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
 import unimix as um
 from unimix.errors import DataError, OptionError, UnsupportedModelError
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Any:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

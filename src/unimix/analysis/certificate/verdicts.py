@@ -116,9 +116,8 @@ def _posterior_verdict(checks: Mapping[str, Check]) -> tuple[Word, str]:
     sampled = checks["sampling and prior"]
     failed = [check for check in checks.values() if check.passed is False and check is not sampled]
     by_draws = [check for check in failed if check.name in ("posterior", "evidence")]  # they need good draws
-    for check in failed:
-        if check not in by_draws:
-            return "a different model", f"These numbers are not those of the posterior: {check.said}."
+    if exact := [check for check in failed if check not in by_draws]:
+        return "a different model", f"These numbers are not those of the posterior: {exact[0].said}."
     if sampled.passed is False:
         return "not checkable", f"The posterior was not sampled well enough to judge: {sampled.said}. Take more draws."
     if by_draws:

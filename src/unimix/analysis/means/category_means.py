@@ -18,7 +18,7 @@ from scipy import special
 
 from unimix.analysis.means.linear_functions import FixedInference
 from unimix.analysis.means.scales import Scale
-from unimix.analysis.prediction.categories import CAPTIONS, predictions_at, with_thresholds
+from unimix.analysis.prediction.categories import CAPTIONS, predictions_at, share_of_range, with_thresholds
 from unimix.distributions.family import Cumulative, Family
 from unimix.errors import OptionError, listing
 
@@ -90,12 +90,11 @@ def category_means(
     x = whole if every.span is None else whole[:, every.kept]
     thresholds, joint = with_thresholds(fit, of_mean.covariance)
     found = predictions_at(family, thresholds, x @ of_mean.beta + grid.offset, kind)
-    gradient = np.concatenate([found.by_eta[:, :, None] * x, found.by_thresholds.transpose(0, 2, 1)], axis=2)
     count, cells = len(found.names), len(averages.turn)
     value = np.einsum("cn,mn->cm", averages.turn, found.estimates).reshape(-1)
-    by_all = np.einsum("cn,mnj->cmj", averages.turn, gradient).reshape(cells * count, -1)
+    by_all = np.einsum("cn,mnj->cmj", averages.turn, found.gradient(x)).reshape(cells * count, -1)
     low, high = found.ends
-    share = np.clip((value - low) / (high - low), 1e-300, 1 - 1e-16)
+    share = share_of_range(value, found.ends)
     by_all = by_all / ((high - low) * share * (1 - share))[:, None]  # d logit(s) = ds / (s (1 - s))
     cell = np.repeat(np.arange(cells), count)
     endless = ((averages.turn != 0) @ of_mean.lacks(x) > 0)[cell]

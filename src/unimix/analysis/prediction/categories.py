@@ -54,6 +54,10 @@ class CategoryPredictions:
     by_thresholds: FloatArray
     ends: tuple[float, float] = (0.0, 1.0)
 
+    def gradient(self, x: FloatArray) -> FloatArray:
+        """Derivatives with respect to the coefficients of columns x (n, p) and the thresholds, (m, n, p + K - 1)."""
+        return np.concatenate([self.by_eta[:, :, None] * x, self.by_thresholds.transpose(0, 2, 1)], axis=2)
+
 
 def predictions_at(family: Cumulative, thresholds: FloatArray, eta: FloatArray, kind: str) -> CategoryPredictions:
     """Compute predictions and their derivatives at linear predictors.
@@ -164,9 +168,7 @@ def _intervals(
     else:
         found = predictions_at(family, thresholds, eta, kind)
     m, full = len(found.names), np.full((len(rows.complete), len(found.names), 4), np.nan)
-    gradient = np.concatenate(
-        [found.by_eta[:, :, None] * rows.x, found.by_thresholds.transpose(0, 2, 1)], axis=2
-    )  # (m, n, p + K - 1)
+    gradient = found.gradient(rows.x)
     sd = np.sqrt(np.maximum(np.einsum("mni,ij,mnj->mn", gradient, joint, gradient), 0.0))
     sd[:, fit.fixed.is_unbounded(rows.x)] = np.nan
     z = float(special.ndtri(0.5 + ci_level / 2))
@@ -192,14 +194,28 @@ def with_thresholds(fit: FittedModel, covariance: FloatArray) -> tuple[FloatArra
     return thresholds, np.block([[covariance, cross], [cross.T, np.asarray(part.covariance)]])
 
 
+def share_of_range(values: FloatArray, ends: tuple[float, float]) -> FloatArray:
+    """Shares (v - a) / (b - a) of values v between ends a and b, inside 0 and 1 so that they have logits."""
+    low, high = ends
+    return np.clip((values - low) / (high - low), 1e-300, 1 - 1e-16)
+
+
 def _logit_interval(values: FloatArray, reach: FloatArray, ends: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
     """Interval s ± reach |ds / dv| of s = logit((v - a) / (b - a)), turned back, for values v between ends a and b."""
     low, high = ends
-    share = np.clip((values - low) / (high - low), 1e-300, 1 - 1e-16)
+    share = share_of_range(values, ends)
     steep = reach / (high - low) / (share * (1 - share))
     centre = special.logit(share)
     lower, upper = special.expit(centre - steep), special.expit(centre + steep)
     return low + (high - low) * lower, low + (high - low) * upper
 
 
-__all__ = ["CAPTIONS", "KINDS", "CategoryPredictions", "predict_categories", "predictions_at", "with_thresholds"]
+__all__ = [
+    "CAPTIONS",
+    "KINDS",
+    "CategoryPredictions",
+    "predict_categories",
+    "predictions_at",
+    "share_of_range",
+    "with_thresholds",
+]
