@@ -9,6 +9,7 @@ import numpy as np
 from unimix.backends.evaluation import overlapping_covariance
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
+from unimix.design.modelled_variances import covariance_parameters, has_criterion
 from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
@@ -49,12 +50,12 @@ def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimate
     Engines' own checks fail in these cases, because every zero variance is a stationary point, and because finite
     differences use the same step for all parameters.
     """
-    mixed = design.is_linear and design.has_covariances and method in ("REML", "ML")
+    mixed = has_criterion(design) and design.has_covariances and method in ("REML", "ML")
     units = [column_scale(b.z, design.n_obs) for b in design.blocks]
     scaled = all(np.allclose(u, 1.0) for u in units)
     if not (mixed and estimates.converged and (estimates.singular or not scaled)):
         return estimates
-    at = LinearCriterion.of(design).at(estimates.all_covariances, estimates.sigma, reml=method == "REML")
+    at = LinearCriterion.of(design).at(*covariance_parameters(design, estimates), reml=method == "REML")
     gap = at.uphill.profile.value - at.profile.value
     if gap <= NOTICEABLE:
         return estimates
@@ -64,12 +65,12 @@ def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimate
 
 def _identified(estimates: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
     """Set ``identified`` to False if the likelihood does not change along a direction of the covariance parameters."""
-    if not fitted.has_covariances or fitted.dispersion is not None:
+    if not fitted.has_covariances or (fitted.dispersion is not None and not has_criterion(fitted)):
         return estimates
-    if fitted.is_linear:
+    if fitted.family.is_linear:
         if method not in ("REML", "ML"):
             return estimates
-        at = LinearCriterion.of(fitted).at(estimates.all_covariances, estimates.sigma, reml=method == "REML")
+        at = LinearCriterion.of(fitted).at(*covariance_parameters(fitted, estimates), reml=method == "REML")
         open_ = LinearCriterion.of(design).undetermined(at, design)
     else:
         open_ = undetermined_covariances(design) if method not in BAYESIAN else None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
+from unimix.design.modelled_variances import covariance_parameters, has_criterion
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 
@@ -27,11 +28,11 @@ def supply_df(
     """
     wanted = df_method in ("satterthwaite", "kenward-roger") and method in ("REML", "ML")
     if estimates.df is not None or not (
-        wanted and design.is_linear and design.has_covariances and design.p and estimates.converged
+        wanted and has_criterion(design) and design.has_covariances and design.p and estimates.converged
     ):
         return estimates
     criterion = LinearCriterion.of(design)
-    uncertainty = criterion.at(estimates.all_covariances, estimates.sigma, reml=method == "REML").uncertainty(df_method)
+    uncertainty = criterion.at(*covariance_parameters(design, estimates), reml=method == "REML").uncertainty(df_method)
     coefficients = coefficients @ criterion.way_back.coefficients
     df = df_of_contrasts(uncertainty, coefficients)
     if not (np.isfinite(df) & (df > 0)).all():
@@ -61,6 +62,6 @@ def same_evaluation(fitted: Design, estimates: Estimates, design: Design, restor
     if not worked_out:
         return
     reml, criterion = method == "REML", LinearCriterion.of(design)
-    at = LinearCriterion.of(fitted).at(estimates.all_covariances, estimates.sigma, reml=reml)
+    at = LinearCriterion.of(fitted).at(*covariance_parameters(fitted, estimates), reml=reml)
     if at.data is criterion.data:
-        criterion.recognise(restored.all_covariances, restored.sigma, at)
+        criterion.recognise(*covariance_parameters(design, restored), at)

@@ -22,9 +22,10 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet
-from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES, residual_limits
+from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES, residual_limits, variance_limits
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
+from unimix.design.modelled_variances import covariance_parameters
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import stopped_short
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
@@ -90,11 +91,11 @@ class Pls(Backend):
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
-        if not design.is_linear:
+        if not design.family.is_linear:
             unable = ["relationship= with a generalised model: pls has it for Gaussian ones"] if design.related else []
             return [*unable, *pls_generalised.limits(design, request)]
-        if design.residual is not None:
-            return residual_limits(design)
+        if design.residual is not None or design.has_modelled_variances:
+            return [*residual_limits(design), *variance_limits(design)]
         size = n_dense_effects(design)
         if size <= self.max_dense:
             return []
@@ -119,7 +120,7 @@ class Pls(Backend):
             LinearCriterion.search_together(
                 designs, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough
             )
-        elif not like.is_linear:
+        elif not like.family.is_linear:
             for design in designs:
                 pls_generalised.start_near(design, like, request.nodes(like, self.n_agq))
 
@@ -154,15 +155,20 @@ class Pls(Backend):
         optimum = criterion.search(further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
         at = criterion.at_optimum(optimum, reml=request.reml)
         covariances, sigma = criterion.covariances(optimum.factors, optimum.profile.sigma)
-        criterion.recognise(covariances, sigma, at)
         k = len(design.blocks)
+        residual = covariances[k] if design.residual is not None else None
+        parts = {}
+        if design.has_modelled_variances:
+            parts = {"dispersion": criterion.dispersion(at)}
+            residual = None if residual is None else criterion.of_times(at)
         modes, mode_covs = criterion.effects(at)
-        return Estimates(
+        estimates = Estimates(
             beta=criterion.beta(at),
             beta_cov=criterion.beta_cov(at),
             std_error_kind="generalised least squares",
             covariances=covariances[:k],
-            residual=covariances[k] if design.residual is not None else None,
+            residual=residual,
+            parts=parts,
             sigma=sigma,
             modes=modes,
             mode_covs=mode_covs,
@@ -175,6 +181,8 @@ class Pls(Backend):
             provenance={"optimum": f"{optimum.steps} Newton steps, from every maximum on a line of variances"},
             native=optimum,
         )
+        criterion.recognise(*covariance_parameters(design, estimates), at)
+        return estimates
 
     def _fit_plain(self, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request

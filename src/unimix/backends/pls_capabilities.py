@@ -6,6 +6,7 @@ from unimix.backends.capabilities import Capabilities, Never, Yes
 from unimix.backends.family_support import FamilySheet
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
+from unimix.design.modelled_variances import faults
 
 _NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior.")
 CAPABILITIES = Capabilities(
@@ -20,7 +21,7 @@ CAPABILITIES = Capabilities(
     structures=Yes("in linear models"),
     residual_covariance=Yes("in linear models, for group effects within the groups of the residuals"),
     zero_inflation=Yes(),
-    dispersion_formula=Yes("on the log scale, in generalised models"),
+    dispersion_formula=Yes("on the log scale; of a linear model, the residual standard deviations"),
     known=Yes("in linear models"),
 )
 FAMILIES = FamilySheet({}, {}, others=Yes())
@@ -51,3 +52,8 @@ def residual_limits(design: Design) -> list[str]:
             f"{MOST_PARAMETERS} takes long. Use a structure with fewer, such as ar1, car1 or cs"
         )
     return reasons
+
+
+def variance_limits(design: Design) -> list[str]:
+    """Reasons to refuse a formula of the residual standard deviations."""
+    return faults(design) if design.has_modelled_variances else []

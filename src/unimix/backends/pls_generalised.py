@@ -37,8 +37,6 @@ def limits(design: Design, request: FitRequest) -> list[str]:
     if design.dispersion is not None and len(design.family.parameters) > 1:
         both = " and ".join(design.family.parameters)
         return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
-    if design.dispersion is not None and design.family.is_linear:
-        return ["dispformula= of a linear model: pls has it for generalised ones. Use 'glmmtmb'"]
     return request.quadrature_faults(design, "use method='Laplace' or backend='pymc'")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,11 +107,24 @@ class AuxiliaryDesign:
         x: Columns of full rank, shape (n, k).
         names: Names of the k columns.
         kept: Indices of these columns among all columns of the part's formula.
+        same: Number of the distinct row of columns that each row has, shape (n,), in the order of their first rows;
+            None to compare the columns. Columns that were multiplied by a matrix differ by rounding.
     """
 
     x: FloatArray
     names: tuple[str, ...]
     kept: tuple[int, ...]
+    same: IntArray | None = None
+
+    @cached_property
+    def cells(self) -> IntArray:
+        """Number of the distinct row of columns that each row has, shape (n,), in the order of their first rows."""
+        if self.same is not None:
+            return self.same
+        _, first, inverse = np.unique(self.x, axis=0, return_index=True, return_inverse=True)
+        number = np.empty(len(first), dtype=np.int64)
+        number[np.argsort(first)] = np.arange(len(first))
+        return number[np.ravel(inverse)]
 
 
 @dataclass(frozen=True)
@@ -302,8 +316,13 @@ class Design:
 
     @property
     def has_covariances(self) -> bool:
-        """Whether the model has covariance parameters: group effects, or a covariance of the residuals."""
-        return bool(self.blocks) or self.residual is not None
+        """Whether the model has covariance parameters: group effects, or residuals of more than one variance."""
+        return bool(self.blocks) or self.residual is not None or self.has_modelled_variances
+
+    @property
+    def has_modelled_variances(self) -> bool:
+        """Whether this is a linear model whose residual standard deviations have a formula."""
+        return self.family.is_linear and self.dispersion is not None
 
     def require_one_residual(self) -> None:
         """Refuse correlated residuals and residuals of several variances, for computations that know only one variance.

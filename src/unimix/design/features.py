@@ -95,8 +95,6 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
         )
     if design.dispersion is not None and not design.family.parameters:
         return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
-    if design.dispersion is not None and method == "REML" and not design.blocks:
-        return "method='REML' with dispformula= is for models with group effects: use method='ML'."
     if design.residual is not None and not design.family.is_linear:
         return (
             f"residual={design.residual.text!r} is the covariance of the residuals of a Gaussian model with the "
@@ -106,11 +104,6 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
     if design.residual is not None and (design.sigma is not None or design.related):
         what = "sigma=" if design.sigma is not None else "relationship="
         return f"residual={design.residual.text!r} and {what} are not computed together: leave one of them out."
-    if design.residual is not None and design.dispersion is not None:
-        return (
-            f"residual={design.residual.text!r} and dispformula= both model the variances of the residuals: leave "
-            "dispformula= out. Variances by time are those of a structure with hom=FALSE."
-        )
     if design.sigma is not None and not design.is_linear:
         what = "dispformula=" if design.family.is_linear else f"family={design.family.name!r}"
         return f"sigma= is the known residual standard deviation of a Gaussian model: leave it out, or {what}."

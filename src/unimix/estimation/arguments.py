@@ -270,8 +270,6 @@ class FitProblem:
         method = arguments.method or engine.default_method(self.design)
         if not self.design.blocks and not self.design.family.is_linear and method in ("Laplace", "AGQ"):
             method = "ML"  # without group effects there is no integral to approximate
-        if not self.design.blocks and self.design.dispersion is not None and arguments.method is None:
-            method = "ML"
         seed = arguments.seed
         if seed is None and method == "posterior":
             seed = secrets.randbelow(2**31)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.design.modelled_variances import residual_cells
 from unimix.design.typed_columns import as_numbers
 from unimix.fitted.model import FittedModel
 from unimix.likelihood.lmm.criterion import LinearCriterion
@@ -58,15 +59,27 @@ def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
     return criterion, criterion.at(*covariances_of(fit), reml=reml)
 
 
+def has_modelled_variances(fit: FittedModel) -> bool:
+    """Whether the fit is a linear model whose residual standard deviations have a formula."""
+    return fit.family.is_linear and "dispersion" in fit.parts
+
+
 def covariances_of(fit: FittedModel) -> tuple[list[npt.NDArray[np.float64]], float]:
     """Covariance parameters as :meth:`.LinearCriterion.at` takes them.
 
     Returns:
-        The covariance matrix of each block, shapes (q, q), and that of correlated residuals, shape (T, T), last; and
-        the residual standard deviation, at the first time if there are several.
+        The covariance matrix of each block, shapes (q, q), and that of the residuals last if they are correlated or
+        have several variances, over the times, shape (T, T), or over the cells of
+        :mod:`unimix.design.modelled_variances`; and the residual standard deviation, the first if there are several.
     """
     covariances = [np.asarray(b.covariance) for b in fit.random]
     residual = fit.residual_part
+    if has_modelled_variances(fit):
+        cells = residual_cells(likelihood_arrays(fit))
+        assert cells is not None  # noqa: S101  the criterion of other models is not computed
+        of_times = None if residual is None else residual.covariance
+        matrix, sigma = cells.covariance(fit.parts["dispersion"].estimate, of_times)
+        return [*covariances, matrix], sigma
     if residual is None:
         return covariances, fit.sigma
     return [*covariances, residual.covariance], residual.reference_sd

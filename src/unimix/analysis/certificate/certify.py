@@ -39,7 +39,7 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
 
 
 def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
-    ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
+    ground = LinearGround(design, fits) if design.family.is_linear else GeneralisedGround(design, fits)
     certificates = []
     for fit in fits:
         try:

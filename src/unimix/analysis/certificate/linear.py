@@ -19,7 +19,7 @@ from unimix.fitted.criterion import covariances_of
 from unimix.likelihood.lmm.conditioning import column_scale, well_scaled, without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts
-from unimix.likelihood.lmm.evaluation import Evaluation
+from unimix.likelihood.lmm.evaluation import Evaluation, own_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.reduced_data import form
@@ -75,8 +75,9 @@ class LinearGround:
         reml = sampled or fit.criteria.criterion == "REML"
         at = self.point(fit, reml=reml)
         reach = REACH_CROSSED if self.criterion.data.rest else REACH
-        if at.sigma < reach:
-            return verdicts.out_of_reach(fit, at.sigma, reach)
+        least = at.sigma * self._least_residual(at)
+        if least < reach:
+            return verdicts.out_of_reach(fit, least, reach)
         if sampled:
             checks = [self._bayes(fit, at), *posterior_checks(fit, self.design)]
         else:
@@ -91,8 +92,14 @@ class LinearGround:
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
             best_sd=self._sds(reml=reml),
-            boundary=messages.boundary(fit, list(at.factors), best.factors),
+            boundary=messages.boundary(fit, at.own_factors, own_factors(self.criterion.data, best.factors)),
         )
+
+    def _least_residual(self, at: Evaluation) -> float:
+        """Smallest residual standard deviation of a row relative to sigma, where they have a formula; else 1."""
+        if not self.design.has_modelled_variances:
+            return 1.0
+        return float(np.sqrt(np.sum(at.factors[-1] ** 2, axis=1)).min())
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
         """Covariances and residual standard deviation of the best known optimum, in the user's units."""
@@ -109,6 +116,8 @@ class LinearGround:
 
     def _sds(self, *, reml: bool) -> list[FloatArray]:
         covariances, sigma = self.best_covariances(reml=reml)
+        if self.design.has_modelled_variances:  # those of the residuals are exp(w'gamma), row by row
+            return [np.sqrt(np.diag(c)) for c in covariances[:-1]]
         return [*(np.sqrt(np.diag(c)) for c in covariances), np.array([sigma])]
 
     def _frequentist(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design, RandomBlock
+from unimix.design.modelled_variances import faults
 
 FloatArray = npt.NDArray[np.float64]
 DIGITS = 1e-3
@@ -14,19 +15,21 @@ DIGITS = 1e-3
 
 def out_of_reach(design: Design) -> str:
     """The reason why unimix has no criterion for a design; empty if it has one."""
-    if design.dispersion is not None and design.family.is_linear:
-        return "unimix has no criterion of its own for a model of the dispersion of a Gaussian response"
+    if design.has_modelled_variances and (reasons := faults(design)):
+        return f"unimix has no criterion of its own for this model of the residual variances: {reasons[0]}"
     if design.dispersion is not None and len(design.family.parameters) > 1:
         names = " and ".join(design.family.parameters)
         return f"unimix has no criterion of its own for a model of the dispersion beside {names}"
     structures = sorted({b.structure for b in design.blocks} - {"us"})
-    if structures and not design.is_linear:
+    if structures and not design.family.is_linear:
         return f"unimix has no criterion of its own for {' and '.join(structures)} covariances of a generalised model"
     return next((reason for b in design.blocks if (reason := _rounded_away(b))), "")
 
 
 def without_profiles(design: Design) -> str:
     """The reason why unimix has no profile likelihoods for a design; empty if it has them."""
+    if design.has_modelled_variances:
+        return "unimix has no profile likelihoods of a linear model whose residual variances have a formula"
     if design.is_structured:
         return "unimix profiles the likelihood of unstructured covariances only"
     return out_of_reach(design)

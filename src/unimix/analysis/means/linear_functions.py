@@ -15,7 +15,7 @@ from scipy import special
 
 from unimix.analysis.means.equivalence import equivalence_columns
 from unimix.errors import OptionError, did_you_mean, listing
-from unimix.fitted.criterion import criterion_at
+from unimix.fitted.criterion import criterion_at, has_modelled_variances
 from unimix.fitted.describe import df_words, is_robust
 from unimix.fitted.sampled import fixed_draws
 from unimix.fitted.tables import wald_table
@@ -331,9 +331,9 @@ def _checked_method(fit: FittedModel, method: str | None) -> str | None:
         raise OptionError(f"df_method={method!r}: a posterior has no degrees of freedom. Leave it out.")
     if method == "normal":
         return method
-    if not fit.family.is_linear or "dispersion" in fit.parts:
+    if not fit.family.is_linear:
         raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests. Leave it out.")
-    if not fit.random and fit.residual_part is None:
+    if not fit.random and fit.residual_part is None and not has_modelled_variances(fit):
         return "residual"
     if method == "residual":
         raise OptionError(

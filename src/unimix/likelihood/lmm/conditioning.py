@@ -28,6 +28,7 @@ from scipy.linalg import solve_triangular
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock, keep_in
 from unimix.design.estimates import Estimates
+from unimix.design.modelled_variances import constant_of, residual_cells
 
 FloatArray = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
@@ -100,7 +101,8 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     Returns:
         The same model in well-scaled coordinates, and the transformation back.
     """
-    if not design.is_linear:
+    constant = None if design.dispersion is None else constant_of(design.dispersion.x)
+    if not design.family.is_linear or (design.dispersion is not None and constant is None):
         return _condition_columns(design)
     weight = 1.0 if design.weights is None else float(design.weights.mean())
     weights = None if design.weights is None else design.weights / weight
@@ -119,16 +121,38 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     scale = float(np.sqrt(np.sum((root * residual) ** 2) / design.n_obs))
     turned = (*columns.turned, *_residual_turn(design, weight))
     way_back = Conditioning(shift, inverse, scale, turned, columns.log_det, design.n_obs, weight)
+    dispersion = design.dispersion
+    if dispersion is not None and constant is not None:
+        dispersion, turn = _turned_part(dispersion)
+        # log sigma = log s + fitted value: the constant absorbs the units of the response and of the weights
+        moved = np.log(way_back.residual) * constant
+        way_back = replace(way_back, parts={"dispersion": turn}, moved=moved)
     sigma = None if design.sigma is None else design.sigma / way_back.residual
-    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights, sigma=sigma)
+    conditioned = replace(
+        design,
+        y=residual / scale,
+        x=x,
+        blocks=columns.blocks,
+        weights=weights,
+        sigma=sigma,
+        dispersion=dispersion,
+    )
     return conditioned, way_back
+
+
+def _turned_part(part: AuxiliaryDesign) -> tuple[AuxiliaryDesign, FloatArray]:
+    """A part of the model other than the mean with well-scaled columns, and R^-1."""
+    turn = _triangular(part.x, np.ones(len(part.x)), len(part.x))[0]
+    return replace(part, x=np.ascontiguousarray(part.x @ turn), same=part.cells), turn
 
 
 def _residual_turn(design: Design, weight: float) -> tuple[FloatArray, ...]:
     """T^-1 of the covariance of the residuals: its ratio to sigma^2 does not depend on the unit of the weights."""
-    if design.residual is None:
+    cells = residual_cells(design)
+    if cells is None and design.residual is None:
         return ()
-    return (float(np.sqrt(weight)) * np.eye(design.residual.structure.n_times),)
+    size = design.residual.structure.n_times if cells is None and design.residual is not None else len(cells.rows)
+    return (float(np.sqrt(weight)) * np.eye(size),)
 
 
 @dataclass(frozen=True)
@@ -251,7 +275,7 @@ def rows_kept(design: Design) -> Iterator[None]:
 def without_offset(design: Design) -> Design:
     """Subtract the offset of a linear model from its response (done once); return other models unchanged."""
     offset = design.offset
-    if offset is None or not design.is_linear:
+    if offset is None or not design.family.is_linear:
         return design
     return design.keep("without offset", lambda: replace(design, y=design.y - offset, offset=None))
 
@@ -268,7 +292,7 @@ def _no_change(design: Design) -> Conditioning:
 
 
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
-    """Transform a generalised model; only a Gaussian response with an identity link is rescaled."""
+    """Transform the columns of a generalised model; its response keeps its unit."""
     inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
     if design.p:
         inverse, diagonal = _triangular(design.x, np.ones(design.n), design.n)
@@ -278,24 +302,11 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     scaled_parts: dict[str, AuxiliaryDesign] = {}
     for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
         if part is not None:
-            parts[name] = _triangular(part.x, np.ones(design.n), design.n)[0]
-            scaled_parts[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
-    shift, scale, moved, y, offset = np.zeros(design.p), 1.0, None, design.y, design.offset
-    if design.family.is_linear and design.dispersion is not None:
-        constant = np.linalg.lstsq(design.dispersion.x, np.ones(design.n))[0]
-        if np.abs(design.dispersion.x @ constant - 1).max() < 1e-8:
-            # log sigma = log s + fitted value: the intercept absorbs the unit of the response.
-            y, offset = (y if offset is None else y - offset), None
-            fitted = x.T @ y / design.n
-            shift, residual = inverse @ fitted, y - x @ fitted
-            scale = float(np.sqrt(np.mean(residual**2))) or 1.0
-            y, moved = residual / scale, np.log(scale) * constant
+            scaled_parts[name], parts[name] = _turned_part(part)
     log_det = float(np.log(np.abs(diagonal)).sum())
-    way_back = Conditioning(shift, inverse, scale, tuple(turned), log_det, design.n, parts=parts, moved=moved)
+    way_back = Conditioning(np.zeros(design.p), inverse, 1.0, tuple(turned), log_det, design.n, parts=parts)
     turned_design = replace(
         design,
-        y=y,
-        offset=offset,
         x=x,
         blocks=blocks,
         zero=scaled_parts.get("zero"),
@@ -339,7 +350,7 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         beta_cov=matrix @ estimates.beta_cov @ matrix.T,
         covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
         sigma=way_back.residual * estimates.sigma,
-        residual=None if estimates.residual is None else way_back.residual**2 * estimates.residual,
+        residual=_residual_in_unit(estimates, way_back),
         modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,
@@ -356,6 +367,13 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
     )
 
 
+def _residual_in_unit(estimates: Estimates, way_back: Conditioning) -> FloatArray | None:
+    """Covariance of the residuals (T, T); relative to standard deviations that have a formula it has no unit."""
+    if estimates.residual is None or "dispersion" in estimates.parts:
+        return estimates.residual
+    return np.asarray(way_back.residual**2 * estimates.residual)
+
+
 def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple[FloatArray, ...]:
     """Relative covariance factors L with Cov = sigma^2 L L', shapes (q, q); zero columns where Cov is singular.
 
@@ -365,6 +383,9 @@ def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple
     for covariance in covariances:
         q = len(covariance)
         target, factor = covariance / sigma**2, np.zeros((q, q))
+        if q > 1 and not (covariance - np.diag(np.diag(covariance))).any():
+            factors.append(np.diag(np.sqrt(np.maximum(np.diag(target), 0.0))))
+            continue
         for i in range(q):
             for j in range(i):
                 rest = target[i, j] - factor[i, :j] @ factor[j, :j]

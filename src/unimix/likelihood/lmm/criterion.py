@@ -17,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.design.modelled_variances import ModelledVariances, residual_cells
 from unimix.likelihood.lmm.block_diagonal import Residuals, form_grouped
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
+from unimix.likelihood.lmm.denominator_df import free_parameters
 from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.identification import Undetermined, undetermined
 from unimix.likelihood.lmm.optimise import Optimum
+from unimix.likelihood.lmm.parameters import parameters_of
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
 from unimix.likelihood.lmm.search import search, search_responses
@@ -156,6 +159,30 @@ class LinearCriterion:
             tuple(t @ v @ t.T for v, t in zip(covariances, turns, strict=True)),
         )
 
+    def dispersion(self, at: Evaluation) -> tuple[FloatArray, FloatArray]:
+        """Coefficients (k,) of the log residual standard deviations, and their covariance matrix (k, k).
+
+        The covariance matrix is that of the observed information of all covariance parameters.
+        """
+        structure = self.data.structures[-1]
+        assert isinstance(structure, ModelledVariances)  # noqa: S101  the design has a formula of the dispersion
+        theta = structure.parameters(at.factors[-1] @ at.factors[-1].T)
+        turn = self.way_back.parts["dispersion"] @ structure.coefficients
+        values = turn @ np.append(np.log(at.sigma), theta[: structure.n_modelled])
+        free = free_parameters(self.data, at.factors)
+        first = len(parameters_of(self.data, at.factors)) - structure.n_parameters
+        wanted = [first + structure.n_parameters, *(first + np.arange(structure.n_modelled))]
+        place = np.searchsorted(free, wanted)
+        spread = at.satterthwaite.variances()[np.ix_(place, place)]
+        moved = self.way_back.moved
+        return values if moved is None else values + moved, turn @ spread @ turn.T
+
+    def of_times(self, at: Evaluation) -> FloatArray:
+        """Covariance matrix (T, T) of the residuals at all times, relative to standard deviations with a formula."""
+        structure = self.data.structures[-1]
+        assert isinstance(structure, ModelledVariances)  # noqa: S101  the design has a formula of the dispersion
+        return structure.of_times(structure.parameters(at.factors[-1] @ at.factors[-1].T))
+
     def undetermined(self, at: Evaluation, design: Design) -> Undetermined | None:
         """What the data leave open of a design's parameters; None if its criterion determines all of them."""
         return undetermined(at.flat, design, self.way_back)
@@ -254,7 +281,11 @@ class LinearCriterion:
 
 def _reduced(design: Design) -> Products:
     """Reduce the data of a design in well-scaled coordinates."""
-    block = design.residual
+    block, cells = design.residual, residual_cells(design)
+    if cells is not None:
+        structure = cells.structure
+        residuals = Residuals(cells.groups, cells.cells, structure.q, structure.independent)
+        return form_grouped(design, residuals, structure)
     if block is None:
         return form(design)
     residuals = Residuals(block.codes, block.times, block.structure.n_times, block.independent)

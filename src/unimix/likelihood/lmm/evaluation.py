@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.design.modelled_variances import ModelledVariances
 from unimix.likelihood.lmm import denominator_df, penalised_least_squares
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
-from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE
+from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.denominator_df import Uncertainty
 from unimix.likelihood.lmm.derivatives import Moments, Projected, curvature, gradient, moments, project
 from unimix.likelihood.lmm.identification import FlatDirections, flat_directions
@@ -102,7 +104,12 @@ class Evaluation:
     @property
     def singular(self) -> bool:
         """Whether a covariance matrix is singular, independent of the units of its columns."""
-        return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in self.factors)
+        return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in self.own_factors)
+
+    @property
+    def own_factors(self) -> tuple[FloatArray, ...]:
+        """The factors; that of the times instead of the cells of modelled variances, because cells share times."""
+        return own_factors(self.data, self.factors)
 
     @cached_property
     def uphill(self) -> Optimum:
@@ -141,3 +148,12 @@ class Evaluation:
         return denominator_df.observed_covariance(
             self.data, self.factors, self.sigma, beta, self.profile, self._moments, reml=self.reml
         )
+
+
+def own_factors(products: Products, factors: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+    """Relative factors (q, q) whose diagonals show singularity; see :attr:`Evaluation.own_factors`."""
+    last = products.structures[-1] if products.structures else None
+    if not isinstance(last, ModelledVariances):
+        return tuple(factors)
+    of_times = last.of_times(last.parameters(factors[-1] @ factors[-1].T))
+    return (*factors[:-1], relative_factors((of_times,), 1.0)[0])

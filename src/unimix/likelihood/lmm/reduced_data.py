@@ -21,6 +21,7 @@ from scipy import sparse
 
 from unimix.design.arrays import Design, RandomBlock
 from unimix.design.covariance_structures import Structure
+from unimix.errors import UnsupportedModelError
 from unimix.likelihood.posterior.marginal import split_blocks
 
 FloatArray = npt.NDArray[np.float64]
@@ -106,6 +107,11 @@ def form(design: Design) -> Products:
         design: Gaussian design without an offset (subtract it first), with X of full rank and at least one block.
     """
     design.require_one_residual()
+    if design.has_modelled_variances:
+        raise UnsupportedModelError(
+            "This is computed for residuals with one variance, and the variances of this model have a formula "
+            "(dispformula=)."
+        )
     root = None if design.weights is None else np.sqrt(design.weights)
     right = np.column_stack([design.x, design.y])
     right = right if root is None else root[:, None] * right
