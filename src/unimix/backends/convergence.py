@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from unimix.backends.evaluation import overlapping_covariance
 from unimix.design.arrays import Design
@@ -26,8 +27,10 @@ NO_ZEROS = -10.0
 """Logit of the probability of a structural zero below which there are practically none."""
 LOST_DIGITS = 1e8
 """Ratio of eigenvalues above which the smaller ones have fewer than eight digits in a covariance matrix."""
-LEAST_RESIDUAL = 1e-5
-"""Residual standard deviation, relative to that of the response, below which it counts as zero."""
+LEAST_RESIDUAL, NO_RESIDUAL = 1e-5, 1e-6
+"""Residual standard deviation, relative to that of the response, below which it counts as zero: if it is the same for
+all rows, and if it has a formula, so that some rows may have a much smaller one than others."""
+FloatArray = npt.NDArray[np.float64]
 
 
 def judge(estimates: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
@@ -81,6 +84,8 @@ def _identified(estimates: Estimates, design: Design, fitted: Design, method: st
 
 def _with_residual(estimates: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if the residual variance vanished, so that covariance parameters diverged."""
+    if design.dispersion is not None and design.has_modelled_variances:
+        return _with_residuals(estimates, np.exp(design.dispersion.x @ estimates.parts["dispersion"][0]), design)
     if not design.blocks or not design.is_linear or estimates.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
         return estimates
     message = (
@@ -88,6 +93,21 @@ def _with_residual(estimates: Estimates, design: Design) -> Estimates:
         "the group effects explain every row, and the likelihood has no maximum with a residual"
     )
     return replace(estimates, converged=False, messages=(*estimates.messages, message))
+
+
+def _with_residuals(estimates: Estimates, sds: FloatArray, design: Design) -> Estimates:
+    """Set ``converged`` to False if a modelled residual variance, of standard deviations (n,), went to zero."""
+    relative = sds / float(np.std(design.y))
+    none = relative < NO_RESIDUAL
+    if not none.any():
+        return estimates
+    message = (
+        f"the residual standard deviation of {int(none.sum())} rows (the first is number "
+        f"{int(design.rows[none.argmax()])}, counted from 0) fell to {relative.min():.1g} of the response's: the model "
+        "fits these rows exactly, and the likelihood has no maximum. Leave the term out of dispformula=, or look at "
+        "these rows"
+    )
+    return replace(estimates, converged=False, messages=(message, *estimates.messages))
 
 
 def _without_separation(estimates: Estimates, design: Design, fitted: Design) -> Estimates:

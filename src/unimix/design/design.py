@@ -12,6 +12,7 @@ import numpy.typing as npt
 from unimix.design.aliasing import independent_columns
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
+from unimix.design.dispersion_columns import EncodedDispersion
 from unimix.design.encoding import EncodedBlock, Encoding
 from unimix.design.estimability import (
     check_estimable,
@@ -26,6 +27,7 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.level_means import learn_level_means, mean_calls
+from unimix.design.modelled_variances import check_variances
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.ordered_response import check_intercept
 from unimix.design.relationships import related
@@ -166,6 +168,7 @@ def build_design(  # noqa: PLR0915  one step after the other
         weights_column=weight_name,
         ziformula=dict(spec.texts).get("zero"),
         zero_kept=parts["zero"].kept if "zero" in parts else (),
+        dispersion=_encoded_dispersion(spec, parts.get("dispersion")),
         residual=None if spec.residual is None else spec.residual.given,
     ).with_parsed(spec)
     design = Design(
@@ -193,7 +196,13 @@ def build_design(  # noqa: PLR0915  one step after the other
         sigma=sigma,
     )
     check_estimable(design)
+    check_variances(design)
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))
+
+
+def _encoded_dispersion(spec: ModelSpec, part: AuxiliaryDesign | None) -> EncodedDispersion | None:
+    """Formula of the dispersion and the columns that were kept."""
+    return None if part is None else EncodedDispersion(text=dict(spec.texts)["dispersion"], kept=part.kept)
 
 
 def _check_all_names(spec: ModelSpec, data: Any) -> None:

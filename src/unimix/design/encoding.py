@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from unimix.design.aliasing import unlike
 from unimix.design.digests import DataDigest
+from unimix.design.dispersion_columns import EncodedDispersion
 from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
@@ -88,6 +89,7 @@ class Encoding(BaseModel):
         categories: Categories of an ordered response, in order; then thresholds take the place of the intercept, the
             first column, which is not among ``kept``.
         zero_kept: Indices of the columns of ``ziformula`` that were kept.
+        dispersion: Formula of the dispersion, if any.
         residual: Covariance of the residuals, if any, as it was written.
         data: Digests of the columns, by which the fitted data are recognised.
     """
@@ -110,6 +112,7 @@ class Encoding(BaseModel):
     weights_column: str | None = None
     ziformula: str | None = None
     zero_kept: tuple[Index, ...] = ()
+    dispersion: EncodedDispersion | None = None
     residual: str | None = None
     categories: tuple[JsonLevel, ...] = ()
     data: DataDigest = DataDigest()
@@ -198,11 +201,7 @@ class Encoding(BaseModel):
         return self.changed(offset_given=False) if self.offset_given else self
 
     def changed(self, **fields: Any) -> Self:
-        """Copy with new values of some fields, which shares the parsed formula.
-
-        Args:
-            fields: New values of ``kept``, ``blocks``, ``offset_given`` or ``data``.
-        """
+        """Copy with new ``kept``, ``blocks``, ``offset_given`` or ``data``, which shares the parsed formula."""
         return self.model_copy(update=fields).with_parsed(self.spec)
 
     # -- new data -------------------------------------------------------------------------------
@@ -274,10 +273,11 @@ class Encoding(BaseModel):
 
     def residual_columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Columns of the residuals' groups and times in the given rows of the fitted data, by name."""
-        names = () if self.spec.residual is None else tuple(self.spec.residual.columns)
-        if not names:
-            return {}
-        return {n: self._match(n, c).take(rows) for n, c in read_columns(data, names).items()}
+        return self.named(data, rows, () if self.spec.residual is None else tuple(self.spec.residual.columns))
+
+    def named(self, data: Any, rows: IntArray, names: Sequence[str]) -> dict[str, Column]:
+        """Columns of these names in the given rows of the fitted data, which the design has beside its variables."""
+        return {n: self._match(n, c).take(rows) for n, c in read_columns(data, names).items()} if names else {}
 
     def column_terms(self, columns: Mapping[str, Column]) -> dict[str, str]:
         """Name of the term of each fixed-effects column, by name of the column; one row of the variables is used."""

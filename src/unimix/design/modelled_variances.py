@@ -17,7 +17,7 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.design.covariance_structures import Structure
 from unimix.design.estimates import Estimates
-from unimix.errors import listing
+from unimix.errors import DataError, listing
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -148,6 +148,11 @@ class ResidualCells:
         sd = np.exp(log_sd)
         return np.outer(sd, sd) * self.structure.of_cells(c), float(np.exp(log_sd[0]))
 
+    def coefficients(self, matrix: FloatArray, sigma: float) -> FloatArray:
+        """Coefficients of the log standard deviations, shape (k,), of a covariance matrix over the cells and sigma."""
+        theta = self.structure.parameters(matrix / sigma**2)
+        return np.asarray(self.structure.coefficients @ np.append(np.log(sigma), theta[: self.structure.n_modelled]))
+
 
 def constant_of(part_x: FloatArray) -> FloatArray | None:
     """Coefficients, shape (k,), with which columns (n, k) sum to one in every row; None if there are none."""
@@ -199,19 +204,27 @@ def _faults(design: Design, cells: ResidualCells) -> list[str]:
             f"dispformula= with up to {int(counts.max()):,} rows that group effects or residuals tie together: the "
             "likelihood is computed with a matrix of these rows, which takes long"
         )
-    return reasons + _undetermined(design, cells)
+    return reasons
 
 
-def _undetermined(design: Design, cells: ResidualCells) -> list[str]:
-    """Standard deviations about which no row says anything."""
+def check_variances(design: Design) -> None:
+    """Refuse a formula of the residual standard deviations about which the rows say nothing.
+
+    Raises:
+        DataError: If the formula and ``residual=`` say the same, or rows have a variance of their own that the fixed
+            effects fit exactly.
+    """
+    cells = residual_cells(design)
+    if cells is None:
+        return
     structure = cells.structure
     by_time = np.eye(int(structure.times.max(initial=0)) + 1)[structure.times][:, 1:]
     if structure.inner.n_sd and np.linalg.matrix_rank(np.hstack([structure.columns, by_time])) < (
         structure.n_modelled + by_time.shape[1]
     ):
-        return ["dispformula= and residual= both give the same rows variances of their own: leave one of them out"]
+        raise DataError("dispformula= and residual= both give the same rows variances of their own: leave one out.")
     if structure.inner.n_sd:
-        return []
+        return
     # Rows with a variance of their own that the fixed effects fit exactly leave it open: it would go to zero.
     whole = np.column_stack([np.ones(structure.q), structure.columns])
     own = np.abs(np.diag(whole @ np.linalg.pinv(whole)) - 1) < 1e-8
@@ -219,12 +232,11 @@ def _undetermined(design: Design, cells: ResidualCells) -> list[str]:
         rows = np.flatnonzero(cells.cells == cell)
         if len(rows) <= design.p and np.linalg.matrix_rank(design.x[rows]) == len(rows):
             which = listing([str(design.rows[k]) for k in rows], 4)
-            return [
+            raise DataError(
                 f"dispformula= gives {len(rows)} row{'s' * (len(rows) > 1)} (number {which}, counted from 0) a residual "
-                "variance of their own, and the fixed effects fit them exactly: nothing is left to estimate it from. "
-                "Join levels of its variables, or leave the rows out"
-            ]
-    return []
+                "variance of their own, and the fixed effects can fit them exactly: nothing is left to estimate it "
+                "from. Join levels of its variables, or leave the rows out."
+            )
 
 
 def covariance_parameters(design: Design, estimates: Estimates) -> tuple[tuple[FloatArray, ...], float]:
@@ -253,6 +265,11 @@ def _cells(design: Design) -> ResidualCells:
     apart = rows - rows[0]
     _, sizes, turn = np.linalg.svd(np.sqrt(counts)[:, None] * apart, full_matrices=False)
     d = part.x.shape[1] - 1
+    if len(sizes) < d or (d and sizes[d - 1] <= 1e-12 * sizes[0]):
+        raise DataError(
+            "The rows do not determine the coefficients of dispformula=: its columns have too few different values. "
+            "Leave a term out."
+        )
     scale = sizes[:d] / np.sqrt(design.n)
     columns = apart @ turn[:d].T / scale
     by_gamma = np.vstack([rows[:1], scale[:, None] * turn[:d]])
@@ -287,4 +304,13 @@ def in_order(codes: IntArray) -> IntArray:
     return number[inverse]
 
 
-__all__ = ["ModelledVariances", "ResidualCells", "constant_of", "covariance_parameters", "residual_cells"]
+__all__ = [
+    "ModelledVariances",
+    "ResidualCells",
+    "check_variances",
+    "constant_of",
+    "covariance_parameters",
+    "faults",
+    "has_criterion",
+    "residual_cells",
+]

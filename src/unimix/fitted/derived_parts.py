@@ -361,6 +361,9 @@ def _rows(design: Design, estimates: Estimates, *, bayesian: bool) -> Rows:
         expected=expected[0],
         population_expected=expected[1],
         zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
+        dispersion=None
+        if design.dispersion is None
+        else np.exp(design.dispersion.x @ estimates.parts["dispersion"][0]),
     )
 
 

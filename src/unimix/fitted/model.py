@@ -233,7 +233,7 @@ class FittedModel:
         Args:
             kind: Kind of residuals. response: observed minus fitted. pearson: divided by the square root of the
                 variance function and multiplied by that of the weight or number of trials, as in R. standardized:
-                Pearson residuals divided by sigma. deviance: signed square roots of the deviance contributions.
+                Pearson residuals divided by sigma. Where sigma has a formula both are divided by that of the row. deviance: signed square roots of the deviance contributions.
                 working: response residuals divided by d mu / d eta.
 
         Raises:
@@ -245,7 +245,8 @@ class FittedModel:
             >>> fit.residuals("standardized")[:3].round(2)
             array([-1.38, -1.42, -2.01])
         """
-        refuse_kind(kind, modelled="dispersion" in self.parts, residual=self.residual_part)
+        modelled = "dispersion" in self.parts
+        refuse_kind(kind, modelled=modelled, linear=self.family.is_linear, residual=self.residual_part)
         return residuals(self.family, self.dispersion_parameters, self.rows, kind)
 
     @property

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
+from unimix.design.dispersion_columns import dispersion_columns, dispersion_variables, with_dispersion
 from unimix.design.encoding import CHANGED
 from unimix.design.new_data import NewRows
 from unimix.design.residual_block import residual_block
@@ -91,17 +92,13 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
     (:mod:`unimix.design.digests`), and the fitted values that follow from the fixed and group effects.
 
     Args:
-        fit: A result whose dispersion has no formula.
+        fit: A result.
         data: The data that were fitted.
         used_only: Whether the data hold only the rows that were used.
 
     Raises:
-        DataError: If the data differ from those that were fitted, or the dispersion has a formula.
+        DataError: If the data differ from those that were fitted.
     """
-    if "dispersion" in fit.parts:
-        raise DataError(
-            "A saved result does not hold the columns of its dispersion formula: fit the model again to the data."
-        )
     if fit.model.related:
         raise DataError(
             f"A saved result does not hold the relationship matrix of {listing(fit.model.related)}: fit the model "
@@ -142,7 +139,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
     of_residuals = encoding.residual_columns(data, index)
     of_terms = encoding.columns(data, index)
     design = Design(
-        spec=fit.spec,
+        spec=with_dispersion(encoding),
         y=np.asarray(rows.observed, dtype=np.float64),
         x=x,
         fixed_names=names,
@@ -158,8 +155,9 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
-        columns={**of_terms, **of_residuals},
+        columns={**of_terms, **of_residuals, **encoding.named(data, index, dispersion_variables(encoding))},
         zero=_zero_part(fit, coded, at),
+        dispersion=_dispersion_part(fit, data, index),
         column_terms=encoding.column_terms(of_terms),
         residual=None
         if fit.residual_part is None or fit.spec.residual is None
@@ -228,3 +226,15 @@ def _zero_part(fit: FittedModel, rows: NewRows, at: npt.NDArray[np.int64]) -> Au
     if not np.allclose(special.expit(x @ reported.estimate), fit.rows.zero_probability, rtol=SAME, atol=SAME):
         raise DataError(OTHER.format("the probabilities of structural zeros differ"))
     return AuxiliaryDesign(x, reported.terms, fit.model.encoding.zero_kept)
+
+
+def _dispersion_part(fit: FittedModel, data: Any, index: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
+    """Columns of the log dispersion, checked against the dispersions that were fitted."""
+    encoded = fit.model.encoding.dispersion
+    if encoded is None or "dispersion" not in fit.parts or fit.rows.dispersion is None:
+        return None
+    x = np.ascontiguousarray(dispersion_columns(fit.model.encoding, data)[index])
+    reported = fit.parts["dispersion"]
+    if not np.allclose(np.exp(x @ reported.estimate), fit.rows.dispersion, rtol=SAME, atol=0.0):
+        raise DataError(OTHER.format("the dispersions differ"))
+    return AuxiliaryDesign(x, reported.terms, encoded.kept)

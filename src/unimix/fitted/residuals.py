@@ -66,6 +66,8 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
         raise OptionError(f"kind={kind!r} is not defined with zero inflation: choose 'response'.")
     if kind == "working":
         return np.asarray(plain / mean_slope(family, rows.linear_predictor, parameters))
+    if rows.dispersion is not None and kind in ("pearson", "standardized"):  # of a linear model; see refuse_kind
+        return np.asarray(plain * (1.0 if rows.weights is None else np.sqrt(rows.weights)) / rows.dispersion)
     weights = rows.trials if rows.trials is not None else rows.weights
     root = np.ones_like(plain) if weights is None else np.sqrt(weights)
     location = location_of(family, rows.linear_predictor)
@@ -99,12 +101,13 @@ def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> flo
     return float(np.sum(unit if weights is None else weights * unit))
 
 
-def refuse_kind(kind: str, *, modelled: bool, residual: ResidualPartResult | None) -> None:
+def refuse_kind(kind: str, *, modelled: bool, linear: bool, residual: ResidualPartResult | None) -> None:
     """Refuse residuals that are divided by a standard deviation, where there are several.
 
     Args:
         kind: Kind of residuals.
         modelled: Whether the dispersion has a formula.
+        linear: Whether the model is linear: residuals are then divided by the standard deviation of their row.
         residual: Covariance of the residuals, or None.
 
     Raises:
@@ -112,7 +115,7 @@ def refuse_kind(kind: str, *, modelled: bool, residual: ResidualPartResult | Non
     """
     if kind == "response":
         return
-    if modelled:
+    if modelled and not (linear and kind in ("pearson", "standardized", "working")):
         raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
     if residual is not None and len(residual.sd) > 1:
         raise OptionError(f"kind={kind!r} is not defined where residuals have several variances: choose 'response'.")

@@ -91,7 +91,10 @@ class SavedFit(Part):
             == [len(b.terms) for b in self.random],
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},
             "dispersion parameters": self.criteria.parameters.keys() <= set(known),
-            "dispersion": "dispersion" not in self.parts or bool(known),
+            "dispersion": ("dispersion" not in self.parts or bool(known))
+            and ("dispersion" in self.parts)
+            == (self.rows is not None and self.rows.dispersion is not None)
+            == (encoding.dispersion is not None),
             "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None),
             "thresholds": (None if thresholds is None else thresholds.terms) == named,
             "zero inflation": (zero is None)

@@ -347,6 +347,8 @@ class Rows(Part):
         weights: Weights of the rows, shape (n,), or None.
         trials: Numbers of trials of a binomial family, shape (n,); else None.
         zero_probability: Probability of a structural zero under zero inflation, shape (n,); else None.
+        dispersion: Dispersion parameter of each row where it has a formula, shape (n,), the residual standard deviation
+            of a row of weight 1 in a linear model; else None.
         expected: Posterior mean of the expected response with the group effects, shape (n,), of a posterior under a
             curved link, where it is not the inverse link of ``linear_predictor``; else None.
         population_expected: The same without the group effects, shape (n,), or None.
@@ -361,6 +363,7 @@ class Rows(Part):
     weights: Array | None = None
     trials: Array | None = None
     zero_probability: Array | None = None
+    dispersion: Array | None = None
     expected: Array | None = None
     population_expected: Array | None = None
     offset: Array | None = None

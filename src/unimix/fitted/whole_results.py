@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unimix.archive import array_from, read_archive, write_archive
+from unimix.design.dispersion_columns import dispersion_variables
 from unimix.design.encoding import JsonLevel
 from unimix.design.typed_columns import FactorColumn, as_exact
 from unimix.errors import DataError, UnimixError
@@ -86,10 +87,11 @@ def members_of(fit: FittedModel, *, data: bool) -> dict[str, str | npt.NDArray[A
     if fit._unsaved.posterior is not None:
         described, arrays = pack_draws(fit._unsaved.posterior)
         members |= {DRAWS: described.model_dump_json(), **arrays}
-    if data and fit._unsaved.design is not None and not fit.model.related and "dispersion" not in fit.parts:
+    if data and fit._unsaved.design is not None and not fit.model.related:
         columns: dict[str, SavedColumn] = {}
-        residual = fit.spec.residual
-        names = dict.fromkeys([*fit.model.encoding.variables, *({} if residual is None else residual.columns)])
+        encoding, residual = fit.model.encoding, fit.spec.residual
+        of_residuals = {} if residual is None else residual.columns
+        names = dict.fromkeys([*encoding.variables, *of_residuals, *dispersion_variables(encoding)])
         for name in names:
             column = fit.design().columns[name]
             member = f"data/{len(columns)}.npy"

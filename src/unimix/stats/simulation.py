@@ -35,7 +35,8 @@ class Simulator:
         share: Probability of no structural zero, shape (n,), or None.
         effects: Fixed values of the group effects, shapes (L, q); None draws them anew.
         residual: Covariance matrix of the residuals of one group at all times, shape (T, T), if the design's residuals
-            are correlated or have several variances; else None.
+            are correlated or have several variances; else None. It is relative to modelled standard deviations.
+        log_sd: Coefficients of the log residual standard deviations of a linear model that have a formula, shape (k,).
     """
 
     design: Design
@@ -45,6 +46,16 @@ class Simulator:
     share: FloatArray | None = None
     effects: tuple[FloatArray, ...] | None = None
     residual: FloatArray | None = None
+    log_sd: FloatArray | None = None
+
+    @property
+    def _sds(self) -> FloatArray:
+        """Residual standard deviations by the formula and the weights, relative to ``residual``, shape (n,)."""
+        design = self.design
+        sd = np.ones(design.n) if design.weights is None else 1.0 / np.sqrt(design.weights)
+        if design.dispersion is None or self.log_sd is None:
+            return sd
+        return np.asarray(np.exp(design.dispersion.x @ self.log_sd) * sd)
 
     def draw(self, rng: np.random.Generator) -> FloatArray:
         """Draw one response, shape (n,); proportions for a binomial family."""
@@ -61,18 +72,19 @@ class Simulator:
             eta = eta + np.einsum("nq,nq->n", block.z, drawn[block.codes])
         if design.residual is not None:
             return eta + self._residuals(design.residual, rng)
+        if design.has_modelled_variances:
+            return np.asarray(eta + self._sds * rng.standard_normal(design.n))
         return draw_response(design.family, self.parameters, eta, rng, design.weights, design.trials, self.share)
 
     def _residuals(self, block: ResidualBlock, rng: np.random.Generator) -> FloatArray:
         """Draw correlated residuals of all rows, shape (n,); a row of weight w has 1/w of the variance."""
         assert self.residual is not None  # noqa: S101  it belongs to a design with correlated residuals
-        root = np.ones(self.design.n) if self.design.weights is None else np.sqrt(self.design.weights)
         if block.independent:
-            return np.sqrt(np.diag(self.residual))[block.times] * rng.standard_normal(self.design.n) / root
+            return np.sqrt(np.diag(self.residual))[block.times] * rng.standard_normal(self.design.n) * self._sds
         # Every group has residuals at all times, and the rows have those of the times that they are at.
         lower = lower_triangular([matrix_root(self.residual)])[0]
         drawn = rng.standard_normal((block.n_groups, block.structure.n_times)) @ lower.T
-        return np.asarray(drawn[block.codes, block.times] / root)
+        return np.asarray(drawn[block.codes, block.times] * self._sds)
 
 
 def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -> Design:
@@ -145,7 +157,10 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
         return None if values is None else np.ascontiguousarray(values[rows])
 
     def part(values: AuxiliaryDesign | None) -> AuxiliaryDesign | None:
-        return None if values is None else replace(values, x=np.ascontiguousarray(values.x[rows]))
+        if values is None:
+            return None
+        same = None if values.same is None else values.same[rows]
+        return replace(values, x=np.ascontiguousarray(values.x[rows]), same=same)
 
     blocks: list[RandomBlock] = []
     for block in design.blocks:

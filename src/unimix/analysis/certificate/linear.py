@@ -211,7 +211,11 @@ class LinearGround:
         if reml:
             kinds["Kenward-Roger"] = self.criterion.coefficients_cov(at.kenward_roger.adjusted)  # type: ignore[arg-type]
             dfs["kenward-roger"] = df_of_contrasts(at.kenward_roger, m)
-        return [messages.standard_errors(fit, kinds), messages.degrees(fit, dfs)]
+        checks = [messages.standard_errors(fit, kinds), messages.degrees(fit, dfs)]
+        if self.design.has_modelled_variances and not at.singular:
+            ours = self.criterion.dispersion(at)[1]
+            checks.append(messages.standard_errors_of_part(fit, "dispersion", ours, None, messages.SAME_KIND))
+        return checks
 
     def _bayes(self, fit: FittedModel, at: Evaluation) -> Check:
         best = self.best(reml=True)

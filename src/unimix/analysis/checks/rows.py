@@ -15,6 +15,7 @@ from unimix.analysis.checks.simulated_residuals import simulated_residuals
 from unimix.analysis.prediction.loo import loo
 from unimix.distributions.family import Cumulative
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
+from unimix.fitted.criterion import has_modelled_variances
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.weights import counted_rows
@@ -59,7 +60,7 @@ def _remedy(skew: float, observed: FloatArray) -> str:
 
 
 def _refuse_parts(fit: FittedModel) -> None:
-    if fit.parts:
+    if fit.parts and not has_modelled_variances(fit):
         raise UnsupportedModelError("Standardized residuals are not defined where the dispersion has a formula.")
 
 
@@ -132,8 +133,8 @@ def constant_spread(fit: FittedModel) -> Finding | None:
         f"{sentence} ({p_phrase(p)}).",
         ""
         if verdict == OK
-        else "Model the logarithm of the response, give weights=, or model the spread: dispformula='~ x' with "
-        "backend='glmmtmb'. See fit.plot.diagnostics().",
+        else "Model the logarithm of the response, give weights=, or model the spread: dispformula='~ x'. "
+        "See fit.plot.diagnostics().",
     )
 
 

@@ -139,12 +139,13 @@ def _wald_of_scales(
     if not design.blocks and design.is_linear:
         se = 1 / np.sqrt(2 * (design.n_obs - design.p if fit.model.method == "REML" else design.n_obs))
         return estimates[:, None] * np.exp(reach * se * np.array([-1.0, 1.0])), ""
-    if design.is_structured:
+    by_structures = design.is_structured or design.has_modelled_variances
+    if by_structures:
         targets, covariance = structured_spread(*criterion_at(fit))
     else:
         targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
     if not np.isfinite(covariance).all():
-        there = "method='bootstrap'" if design.is_structured else "method='profile'"
+        there = "method='bootstrap'" if by_structures else "method='profile'"
         return none, (
             "No Wald intervals of SDs, correlations and scales: an estimate is on its boundary. "
             f"{there} gives intervals there."
@@ -165,7 +166,7 @@ def _wald_of_scales(
             ends.append(np.array([value_at(fit.family, p.target.index, end) for end in free]))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
-    other = "bootstrap" if design.is_structured else "profile"
+    other = "bootstrap" if by_structures else "profile"
     note = f"No Wald interval of {listing(unknown)}: the data barely limit it. method={other!r} may give one."
     return np.array(ends), note if unknown else ""
 

@@ -17,6 +17,7 @@ from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, cond
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.criterion import has_modelled_variances
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.sampled import engine_draws
 from unimix.stats.inference import checked_level
@@ -216,7 +217,7 @@ def diagnostics(fit: FittedModel) -> pd.DataFrame:
     """
     refuse_correlated(fit, "A picture of the residuals", "Use fit.fitted and fit.residuals().")
     refuse_categories(fit.family, "This picture of residuals")
-    if fit.parts:
+    if fit.parts and not has_modelled_variances(fit):
         raise UnsupportedModelError(
             f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.residuals() gives "
             "plain ones."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.analysis.prediction.draws import coefficient_draws, conditional_of_both_parts, dispersion_of, is_sampled
+from unimix.analysis.prediction.draws import coefficient_draws, conditional_of_both_parts, dispersion_of_new, is_sampled
 from unimix.design.grouping_factors import RowLevels
 from unimix.design.new_data import NewRows
 from unimix.distributions.family import Family
@@ -291,7 +291,8 @@ def predictive(
     integrated = [True] * len(fit.random)
     if is_sampled(fit):
         return SampledPredictive(rows, *predictor_draws(fit, at, integrated, n_draws, seed))
-    return of_normal(rows, *predictor_normal(fit, at, integrated), dispersion_of(fit))
+    parameters = dispersion_of_new(fit, data, at.rows.complete)
+    return of_normal(rows, *predictor_normal(fit, at, integrated), parameters)
 
 
 def rows_of(fit: FittedModel, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,13 @@ from scipy import special
 
 from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
+from unimix.design.dispersion_columns import dispersion_columns
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.criterion import has_modelled_variances
 from unimix.fitted.model import is_sampled
 from unimix.fitted.sampled import engine_draws, variable_draws
 from unimix.likelihood.response import mixed_information
@@ -164,7 +166,7 @@ def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     )
     zero = fit.rows.zero_probability
     logit = None if zero is None else np.log(zero) - np.log1p(-zero)
-    parameters = dispersion_of(fit)
+    parameters = dispersion_of(fit) if not has_modelled_variances(fit) else np.asarray(fit.rows.dispersion)[None]
     covariances = [b.covariance for b in fit.random]
     return conditional(design, fit.rows.linear_predictor, covariances, parameters, fit.fixed.covariance, logit)
 
@@ -200,6 +202,20 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
             "without dispformula=."
         )
     return fit.dispersion_parameters
+
+
+def dispersion_of_new(fit: FittedModel, data: Any, complete: npt.NDArray[np.bool_]) -> FloatArray:
+    """The family's dispersion parameters of the complete rows of new data, shape (k,), or (1, m) if they differ.
+
+    Raises:
+        DataError: If a variable of the formula of the dispersion is absent, or has levels that were not fitted.
+        UnsupportedModelError: If the dispersion of a generalised model has a formula.
+    """
+    if not has_modelled_variances(fit):
+        return dispersion_of(fit)
+    refuse_correlated(fit, "A predictive distribution")
+    columns = dispersion_columns(fit.model.encoding, data)[complete]
+    return np.exp(columns @ fit.parts["dispersion"].estimate)[None]
 
 
 def _posterior(fit: FittedModel, n: int) -> Draws:
@@ -285,6 +301,7 @@ __all__ = [
     "conditional_at",
     "conditional_of_both_parts",
     "dispersion_of",
+    "dispersion_of_new",
     "draws_of_both_parts",
     "effect_draws",
     "is_sampled",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
+from unimix.design.dispersion_columns import dispersion_columns
+from unimix.design.modelled_variances import residual_cells
 from unimix.fitted.correlated import refuse_correlated
-from unimix.fitted.criterion import criterion_at, likelihood_arrays
+from unimix.fitted.criterion import covariances_of, criterion_at, likelihood_arrays
 from unimix.likelihood.lmm import penalised_least_squares
+from unimix.likelihood.lmm.denominator_df import free_parameters
 from unimix.likelihood.lmm.parameters import factors_of, parameters_of
 from unimix.stats.joint_error import conditional, predictor_variance
 
@@ -26,7 +29,7 @@ STEP = 1e-4
 
 
 def variance_and_df(
-    fit: FittedModel, at: Placed, integrated: Sequence[bool], residual: FloatArray | None
+    fit: FittedModel, at: Placed, integrated: Sequence[bool], residual: FloatArray | None, new: Any = None
 ) -> tuple[FloatArray, FloatArray] | None:
     """Error variances of predictions of a linear model, and their degrees of freedom, shapes (n,).
 
@@ -39,6 +42,7 @@ def variance_and_df(
         at: The rows to predict; an effect with code -1 is zero in the prediction.
         integrated: For each block, whether the variance of such an effect is part of the prediction's variance.
         residual: Weights of new responses, whose residual variance is then included, shape (n,); None for means.
+        new: The rows as they were given, with the variables of a formula of the residual variance.
 
     Returns:
         Variances and degrees of freedom; None if the result has no degrees of freedom.
@@ -57,14 +61,22 @@ def variance_and_df(
     design = likelihood_arrays(fit)
     kept = at.columns(integrated)
 
-    def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
-        joint = conditional(design, design.y, covariances, np.array([sigma]), beta_cov)
-        variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
-        return variances if residual is None else variances + sigma**2 / residual
+    cells, columns = residual_cells(design), None
+    if cells is not None and residual is not None:
+        columns = dispersion_columns(fit.model.encoding, new)[at.rows.complete]
 
-    own = [np.asarray(b.covariance) for b in fit.random]
+    def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
+        sds, of_new = np.array([sigma]), sigma
+        if cells is not None and design.dispersion is not None:  # the last matrix is that of the cells
+            gamma, covariances = cells.coefficients(covariances[-1], sigma), covariances[:-1]
+            sds = np.exp(design.dispersion.x @ gamma)[None]
+            of_new = sigma if columns is None else np.exp(columns @ gamma)
+        joint = conditional(design, design.y, covariances, sds, beta_cov)
+        variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
+        return variances if residual is None else variances + of_new**2 / residual
+
     inference = fixed_inference(fit)
-    variance = error(own, fit.sigma, inference.covariance)
+    variance = error(*covariances_of(fit), inference.covariance)
     if kind == "residual":
         return variance, np.full(len(x), float(fit.criteria.df_residual))
     if fixed_only:
@@ -75,8 +87,7 @@ def variance_and_df(
 def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: FloatArray | None) -> FloatArray:
     """Degrees of freedom 2 v^2 / var(v), shape (n,); v is computed if Kenward and Roger's adjustment is part of it."""
     criterion, here = criterion_at(fit)
-    spread = here.satterthwaite.variances()
-
+    spread, free = here.satterthwaite.variances(), free_parameters(criterion.data, here.factors)
     known = criterion.data.sigma
 
     def variance(theta: FloatArray) -> FloatArray:
@@ -88,7 +99,7 @@ def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: 
 
     at = np.append(parameters_of(criterion.data, here.factors), [] if known is not None else np.log(here.sigma))
     steps = STEP * np.maximum(np.abs(at), 0.1)
-    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
+    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)[free]])
     central = variance(at) if central is None else central
     with np.errstate(divide="ignore", invalid="ignore"):
         df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)

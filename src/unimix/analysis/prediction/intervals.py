@@ -22,7 +22,7 @@ from unimix.analysis.prediction.distributions import (
     predictor_normal,
     rows_of,
 )
-from unimix.analysis.prediction.draws import conditional_of_both_parts, dispersion_of, is_sampled
+from unimix.analysis.prediction.draws import conditional_of_both_parts, dispersion_of, dispersion_of_new, is_sampled
 from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.rows import unknown_levels
@@ -152,7 +152,8 @@ def predict_interval(
             else _of_draws(rows, eta, parameters, kind, ci_level)
         )
     else:
-        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, prediction=prediction)
+        new = rows_given if prediction else None
+        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, new)
     table = np.full((len(at.rows.complete), 4), np.nan)
     table[at.rows.complete] = values
     index = data.index if isinstance(data, pd.DataFrame) else None
@@ -204,13 +205,18 @@ def _of_estimates(
     rows: Rows,
     kind: str,
     ci_level: float,
-    *,
-    prediction: bool,
+    new: Any,
 ) -> FloatArray:
-    """Intervals for an engine that does not sample, shape (n, 4): t with the fit's degrees of freedom, else normal."""
+    """Intervals for an engine that does not sample, shape (n, 4): t with the fit's degrees of freedom, else normal.
+
+    ``new`` are the data of new responses, for prediction intervals; None for confidence intervals.
+    """
     df: FloatArray | float = np.inf
+    prediction = new is not None
     ones = np.ones(len(at.rows.x)) if rows.weights is None else rows.weights
-    found = variance_and_df(fit, at, integrated, ones if prediction else None) if fit.family.is_linear else None
+    found = None
+    if fit.family.is_linear:
+        found = variance_and_df(fit, at, integrated, ones if prediction else None, new)
     endless = fit.fixed.is_unbounded(at.rows.x)
     if found is not None:
         centre, (variance, df) = predictor_mean(fit, at), found
@@ -221,7 +227,7 @@ def _of_estimates(
             values[endless, 1:] = np.nan  # no finite estimate, no distribution of it
             return values
         if prediction:
-            variance = variance + dispersion_of(fit)[0] ** 2 / ones
+            variance = variance + dispersion_of_new(fit, new, at.rows.complete)[0] ** 2 / ones
     sd = np.where(endless, np.inf, np.sqrt(variance))
     reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])

@@ -36,8 +36,8 @@ def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
     """
     if effects not in EFFECTS:
         raise OptionError(f"effects={effects!r}: choose 'new' or 'kept'.{did_you_mean(str(effects), EFFECTS)}")
-    if "dispersion" in fit.parts:
-        raise UnsupportedModelError("Models whose dispersion has a formula cannot be simulated yet.")
+    if "dispersion" in fit.parts and not fit.family.is_linear:
+        raise UnsupportedModelError("Generalised models whose dispersion has a formula cannot be simulated yet.")
     design = fit.design()
     if design.weights is not None and not design.family.is_linear:
         raise UnsupportedModelError(
@@ -50,6 +50,7 @@ def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
         beta=np.asarray(fit.fixed.estimate),
         covariances=tuple(np.asarray(b.covariance) for b in fit.random),
         parameters=fit.dispersion_parameters,
+        log_sd=fit.parts["dispersion"].estimate if "dispersion" in fit.parts else None,
         share=None if zero is None else 1.0 - np.asarray(zero),
         effects=tuple(np.asarray(b.modes) for b in fit.random) if effects == "kept" else None,
         residual=None if fit.residual_part is None else fit.residual_part.covariance,

@@ -30,6 +30,7 @@ def structured_spread(criterion: LinearCriterion, at: Evaluation) -> tuple[list[
         which is NaN on the boundary. A known sigma is no target.
     """
     data, sizes = criterion.data, [q for q, _ in criterion.data.sizes]
+    sizes = sizes[:-1] if data.grouped is not None else sizes  # the last covariance is that of the residuals
     known = data.sigma
     targets = [Target("sd", k, i) for k, q in enumerate(sizes) for i in range(q)]
     targets += [Target("cor", k, i, j) for k, q in enumerate(sizes) for i in range(q) for j in range(i)]

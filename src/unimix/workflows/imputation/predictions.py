@@ -12,7 +12,7 @@ from scipy import special
 
 from unimix.analysis.means.scales import Scale
 from unimix.analysis.prediction.distributions import predictor_mean, predictor_normal
-from unimix.analysis.prediction.draws import dispersion_of
+from unimix.analysis.prediction.draws import dispersion_of_new
 from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.analysis.prediction.intervals import NEW, included, place_known
 from unimix.design.frames import one_row
@@ -107,13 +107,13 @@ def _of_one(fit: FitResult, newdata: Any, chosen: list[bool], new_levels: str, *
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
     ones = np.ones(len(at.rows.x))
     df: FloatArray | float = np.inf
-    found = variance_and_df(fit, at, integrated, ones if prediction else None) if fit.family.is_linear else None
+    found = variance_and_df(fit, at, integrated, ones if prediction else None, rows) if fit.family.is_linear else None
     if found is not None:
         centre, (variance, df) = predictor_mean(fit, at), found
     else:
         centre, variance = predictor_normal(fit, at, integrated)
         if prediction:
-            variance = variance + dispersion_of(fit)[0] ** 2
+            variance = variance + dispersion_of_new(fit, rows, at.rows.complete)[0] ** 2
     values = np.full((len(at.rows.complete), 3), np.nan)
     values[at.rows.complete] = np.column_stack([centre, variance, np.broadcast_to(df, centre.shape)])
     return values
