@@ -33,6 +33,25 @@ CASES: dict[str, tuple[str, str, str, str]] = {
             "gls(weight ~ Time * Diet, correlation = corExp(form = ~ Time | Rat))"),
 }  # fmt: skip
 
+VARIANCES: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "varIdent": ("Orthodont", "distance ~ age * Sex + (1 | Subject)", {"dispformula": "~ Sex"},
+                 "lme(distance ~ age * Sex, random = ~ 1 | Subject, weights = varIdent(form = ~ 1 | Sex))"),
+    "varExp": ("Orthodont", "distance ~ age * Sex", {"dispformula": "~ age"},
+               "gls(distance ~ age * Sex, weights = varExp(form = ~ age))"),
+    "ar1 and varIdent": ("Orthodont", "distance ~ age * Sex", {"dispformula": "~ Sex",
+                         "residual": "ar1(age | Subject)"},
+                         ("gls(distance ~ age * Sex, correlation = corAR1(form = ~ 1 | Subject), "
+                          "weights = varIdent(form = ~ 1 | Sex))")),
+    "us and varIdent": ("Orthodont", "distance ~ age * Sex", {"dispformula": "~ Sex", "residual": "us(age | Subject)"},
+                        ("gls(distance ~ age * Sex, correlation = corSymm(form = ~ 1 | Subject), "
+                         "weights = varComb(varIdent(form = ~ 1 | age), varIdent(form = ~ 1 | Sex)))")),
+    "car1, varIdent and intercepts": ("BodyWeight", "weight ~ Time * Diet + (1 | Rat)",
+                                      {"dispformula": "~ Diet", "residual": "car1(Time | Rat)"},
+                                      ("lme(weight ~ Time * Diet, random = ~ 1 | Rat, "
+                                       "correlation = corCAR1(form = ~ Time | Rat), "
+                                       "weights = varIdent(form = ~ 1 | Diet))")),
+}  # fmt: skip
+
 SCRIPT = """
 library(nlme)
 numbers <- function(v) paste0("[", paste(format(v, digits = 17, trim = TRUE), collapse = ","), "]")
@@ -47,8 +66,9 @@ tell <- function(call, data) {
     f <- eval(parse(text = sub("[)]$", ", data = data, method = m)", call)))
     b <- if (inherits(f, "lme")) fixef(f) else coef(f)
     corr <- if (is.null(f$modelStruct$corStruct)) numeric(0) else coef(f$modelStruct$corStruct, unconstrained = FALSE)
+    sds <- attr(f$residuals, "std")
     paste0('{"value":', numbers(as.numeric(logLik(f))), ',"beta":', numbers(as.numeric(b)), ',"correlation":',
-           numbers(as.numeric(corr)), "}")
+           numbers(as.numeric(corr)), ',"sds":', numbers(as.numeric(sds)), "}")
   })
   columns <- paste0('"', names(data), '":', vapply(data, column, ""), collapse = ",")
   paste0('{"data":{', columns, '},"fits":[', paste(fits, collapse = ","), "]}")
@@ -59,10 +79,11 @@ tell <- function(call, data) {
 @pytest.fixture(scope="module")
 def nlme() -> dict[str, Any]:
     """Data and fits of all cases, from one R process."""
-    told = [f"tell({json.dumps(call)}, plain('{data}'))" for data, _, _, call in CASES.values()]
+    every = {**CASES, **VARIANCES}
+    told = [f"tell({json.dumps(call)}, plain('{data}'))" for data, _, _, call in every.values()]
     text = f"{SCRIPT}\ncat('[', paste(c({', '.join(told)}), collapse = ','), ']', sep = '')"
     done = subprocess.run(["Rscript", "-e", text], capture_output=True, text=True, check=True)
-    return dict(zip(CASES, json.loads(done.stdout), strict=True))
+    return dict(zip(every, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("method", ["REML", "ML"])
@@ -85,3 +106,23 @@ def test_nlme_has_the_same_optimum(nlme: dict[str, Any], case: str, method: str)
     if case.startswith(("ar1", "cs", "exp")):  # nlme's parameter is ours: rho, Phi, range
         assert fit.residual_part is not None
         assert fit.residual_part.estimates[0] == pytest.approx(theirs["correlation"][0], rel=2e-3)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize("case", VARIANCES)
+def test_nlme_has_the_same_variances(nlme: dict[str, Any], case: str, method: str) -> None:
+    """As above; the standard deviations of the rows agree as the correlations do."""
+    _, formula, arguments, _ = VARIANCES[case]
+    data = pd.DataFrame(nlme[case]["data"])
+    fit = um.fit(formula, data, method=method, **arguments)
+    theirs = nlme[case]["fits"][method == "ML"]
+    value = theirs["value"][0]
+    assert fit.certificate().verdict == "certified"
+    assert fit.log_likelihood >= value - 1e-6 * abs(value)
+    assert fit.log_likelihood == pytest.approx(value, rel=1e-5)
+    off = np.abs(fit.fixed.estimate - np.array(theirs["beta"])) / fit.fixed.std_error
+    assert off.max() < (1e-4 if fit.log_likelihood - value < 1e-6 else 2e-2)
+    sds = np.asarray(fit.rows.dispersion)
+    if fit.residual_part is not None and len(fit.residual_part.sd) > 1:
+        sds = sds * np.asarray(fit.residual_part.sd)[np.unique(data["age"], return_inverse=True)[1]]
+    np.testing.assert_allclose(sorted(sds), sorted(theirs["sds"]), rtol=2e-3)

@@ -290,7 +290,8 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     if not parameters and family.name == "gaussian" and design.dispersion is None and not by_time:
         parameters = {"sigma": estimates.sigma}
     k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters) - (design.sigma is not None)
-    k += 0 if design.residual is None else design.residual.structure.n_parameters + int(by_time)
+    own_scale = by_time and design.dispersion is None  # the standard deviation at the first time
+    k += 0 if design.residual is None else design.residual.structure.n_parameters + int(own_scale)
     k += sum(len(b) for name, (b, _) in estimates.parts.items() if name != "thresholds")  # which follow from parameters
     value = estimates.log_likelihood
     n = counted_rows(family, design.n_obs, design.weights)
