@@ -40,7 +40,7 @@ for name in sys.argv[1:]:
     except um.UnimixError as error: print(name, "|", " ".join(str(error).split()))
 try: um.backends.Mine
 except um.UnimixError as error: print("attribute |", " ".join(str(error).split()))
-try: um.fit(formula, data, "pls", dispformula="~ Days")
+try: um.fit(formula, data, "pls", dispformula="~ 0 + Days")
 except um.UnsupportedModelError as error: print("refused |", " ".join(str(error).split()))
 """
 

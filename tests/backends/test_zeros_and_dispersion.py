@@ -158,7 +158,7 @@ def test_counts_without_extra_zeros_have_no_estimate() -> None:
         ),
         ({}, {"family": "tweedie", "dispformula": "~ x"}, "which has dispersion and power: leave it out"),
         ({}, {"family": "poisson", "dispformula": "~ x"}, "the poisson family has none: leave it out"),
-        ({}, {"family": "gaussian", "dispformula": "~ x"}, "pls has it for generalised ones"),
+        ({}, {"family": "gaussian", "dispformula": "~ 0 + x"}, "without an intercept"),
         ({}, {"family": "binomial", "ziformula": "~ 1"}, "not between 0 and 1|is for counts"),
         ({}, {"family": "zip"}, "write family='poisson', ziformula='~ 1'"),
         ({}, {"family": "zinb"}, "write family='negative_binomial', ziformula='~ 1'"),

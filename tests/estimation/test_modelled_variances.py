@@ -303,10 +303,10 @@ def test_saved_and_loaded(
 def test_bootstrap_and_wald_intervals(fits: dict[tuple[str, str], um.FitResult], trial: pd.DataFrame) -> None:
     """Every parameter has its replicates; Wald intervals of an SD are symmetric on the log scale."""
     fit = fits["groups", "REML"]
-    boot = fit.bootstrap(6, seed=1, source="parametric")
+    boot = fit.bootstrap(4, seed=1, source="parametric")
     assert {"dispersion(Intercept)", "dispersion(arm[T.b])", "sd(x | id)"} <= set(boot.replicates)
     assert boot.replicates.notna().all(axis=None)
-    cases = um.fit("y ~ x + (1 | id)", trial, dispformula="~ x").bootstrap(6, seed=1, source="cases")
+    cases = um.fit("y ~ x + (1 | id)", trial, dispformula="~ x").bootstrap(4, seed=1, source="cases")
     assert cases.replicates.notna().all(axis=None)
     table = fit.confint(method="wald").table
     spread = np.sqrt(np.diag(np.linalg.inv(-Dense(fit, trial).hessian(reml=True))))
@@ -368,3 +368,24 @@ def test_an_arm_that_is_fitted_exactly_is_no_maximum(trial: pd.DataFrame, formul
     assert fit.status.state == "not_converged"
     assert "fits these rows exactly" in " ".join(fit.status.messages)
     assert not fit.certificate().verdict.startswith("certified")
+
+
+@pytest.mark.r
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["groups", "crossed", "offset"])
+def test_glmmtmb_has_the_same_answer(
+    fits: dict[tuple[str, str], um.FitResult], trial: pd.DataFrame, name: str, method: str
+) -> None:
+    """glmmTMB by another likelihood and optimiser: its value, all estimates in standard errors, and its errors."""
+    formula, more = MODELS[name]
+    fit, other = fits[name, method], um.fit(formula, trial, "glmmtmb", method=method, **more)
+    assert other.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-6)
+    assert (np.abs(other.fixed.estimate - fit.fixed.estimate) / fit.fixed.std_error).max() < 1e-4
+    one, two = fit.parts["dispersion"], other.parts["dispersion"]
+    assert (np.abs(one.estimate - two.estimate) / one.std_error).max() < 1e-4
+    np.testing.assert_allclose(two.std_error, one.std_error, rtol=1e-4)
+    np.testing.assert_allclose(other.fixed.df, fit.fixed.df, rtol=1e-3)
+    assert other.certificate().verdict == "certified"
+    weighed = "multiply the log-likelihood"
+    with pytest.raises(um.UnsupportedModelError, match=rf"(?s){weighed}.*These can: backend='pls'"):
+        um.fit("y ~ x", trial, "glmmtmb", dispformula="~ arm", weights="w")

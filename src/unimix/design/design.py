@@ -27,8 +27,8 @@ from unimix.design.estimability import (
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.level_means import learn_level_means, mean_calls
-from unimix.design.modelled_variances import check_variances
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
+from unimix.design.modelled_variances import check_variances
 from unimix.design.ordered_response import check_intercept
 from unimix.design.relationships import related
 from unimix.design.residual_block import residual_block

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from unimix.design.level_means import mean_calls
 from unimix.design.model_matrix import build_columns
 from unimix.design.new_data import match_levels, match_number
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, UnsupportedModelError, did_you_mean, listing
 from unimix.formula.allowed import part_variables
 from unimix.formula.interpreter import parse
-from unimix.design.level_means import mean_calls
 
 if TYPE_CHECKING:
     from unimix.design.encoding import Encoding

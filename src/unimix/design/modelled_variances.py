@@ -51,7 +51,7 @@ class ModelledVariances(Structure):
     @property
     def n_modelled(self) -> int:
         """Number d of parameters of the standard deviations."""
-        return self.columns.shape[1]
+        return int(self.columns.shape[1])
 
     @property
     def n_correlations(self) -> int:
@@ -156,7 +156,7 @@ class ResidualCells:
 
 def constant_of(part_x: FloatArray) -> FloatArray | None:
     """Coefficients, shape (k,), with which columns (n, k) sum to one in every row; None if there are none."""
-    constant = np.linalg.lstsq(part_x, np.ones(len(part_x)))[0]
+    constant: FloatArray = np.linalg.lstsq(part_x, np.ones(len(part_x)))[0].astype(np.float64)
     return constant if np.abs(part_x @ constant - 1).max(initial=0.0) < 1e-8 else None
 
 
@@ -233,9 +233,9 @@ def check_variances(design: Design) -> None:
         if len(rows) <= design.p and np.linalg.matrix_rank(design.x[rows]) == len(rows):
             which = listing([str(design.rows[k]) for k in rows], 4)
             raise DataError(
-                f"dispformula= gives {len(rows)} row{'s' * (len(rows) > 1)} (number {which}, counted from 0) a residual "
-                "variance of their own, and the fixed effects can fit them exactly: nothing is left to estimate it "
-                "from. Join levels of its variables, or leave the rows out."
+                f"dispformula= gives {len(rows)} row{'s' * (len(rows) > 1)} (number {which}, counted from 0) a "
+                "residual variance of their own, and the fixed effects can fit them exactly: nothing is left to "
+                "estimate it from. Join levels of its variables, or leave the rows out."
             )
 
 

@@ -24,7 +24,10 @@ def model_arguments(fit: FittedModel) -> dict[str, Any]:
     if model.method in ("ML", "AGQ"):
         arguments["method"] = model.method
     columns = {"weights": encoding.weights_column, "offset": encoding.offset_column, "ziformula": encoding.ziformula}
-    columns |= {"residual": encoding.residual, "dispformula": encoding.dispersion and encoding.dispersion.text}
+    columns |= {
+        "residual": encoding.residual,
+        "dispformula": None if encoding.dispersion is None else encoding.dispersion.text,
+    }
     arguments |= {name: value for name, value in columns.items() if value is not None}
     if model.sigma is not None:
         arguments["sigma"] = model.sigma

@@ -233,7 +233,8 @@ class FittedModel:
         Args:
             kind: Kind of residuals. response: observed minus fitted. pearson: divided by the square root of the
                 variance function and multiplied by that of the weight or number of trials, as in R. standardized:
-                Pearson residuals divided by sigma. Where sigma has a formula both are divided by that of the row. deviance: signed square roots of the deviance contributions.
+                Pearson residuals divided by sigma. Where sigma has a formula both are divided by that of the row.
+                deviance: signed square roots of the deviance contributions.
                 working: response residuals divided by d mu / d eta.
 
         Raises:

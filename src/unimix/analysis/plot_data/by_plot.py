@@ -17,8 +17,8 @@ from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, cond
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.criterion import has_modelled_variances
 from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.criterion import has_modelled_variances
 from unimix.fitted.sampled import engine_draws
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage

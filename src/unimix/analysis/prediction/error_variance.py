@@ -66,11 +66,11 @@ def variance_and_df(
         columns = dispersion_columns(fit.model.encoding, new)[at.rows.complete]
 
     def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
-        sds, of_new = np.array([sigma]), sigma
+        sds, of_new = np.array([sigma]), np.array(sigma)
         if cells is not None and design.dispersion is not None:  # the last matrix is that of the cells
             gamma, covariances = cells.coefficients(covariances[-1], sigma), covariances[:-1]
             sds = np.exp(design.dispersion.x @ gamma)[None]
-            of_new = sigma if columns is None else np.exp(columns @ gamma)
+            of_new = of_new if columns is None else np.exp(columns @ gamma)
         joint = conditional(design, design.y, covariances, sds, beta_cov)
         variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
         return variances if residual is None else variances + of_new**2 / residual

@@ -152,8 +152,7 @@ def predict_interval(
             else _of_draws(rows, eta, parameters, kind, ci_level)
         )
     else:
-        new = rows_given if prediction else None
-        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, new)
+        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, rows_given if prediction else None)
     table = np.full((len(at.rows.complete), 4), np.nan)
     table[at.rows.complete] = values
     index = data.index if isinstance(data, pd.DataFrame) else None

@@ -93,7 +93,9 @@ def anova(
     if at.sandwich is not None:  # no sums of squares belong to these F
         frame = frame[["num_df", "den_df", "F", "p_value"]]
         return TableResult(frame, heading=f"Type {chosen} F tests, {at.joint_words}")
-    if fit.residual_part is not None or fit.parts:  # the residuals have no one mean square with which others could be compared
+    if (
+        fit.residual_part is not None or fit.parts
+    ):  # the residuals have no one mean square with which others could be compared
         frame = frame[["num_df", "den_df", "F", "p_value"]]
         return TableResult(frame, heading=f"Type {chosen} F tests, {df_words(at.method)}")
     mean = frame["F"] * fit.sigma**2

@@ -149,9 +149,12 @@ def _turned_part(part: AuxiliaryDesign) -> tuple[AuxiliaryDesign, FloatArray]:
 def _residual_turn(design: Design, weight: float) -> tuple[FloatArray, ...]:
     """T^-1 of the covariance of the residuals: its ratio to sigma^2 does not depend on the unit of the weights."""
     cells = residual_cells(design)
-    if cells is None and design.residual is None:
+    if cells is not None:
+        size = len(cells.rows)
+    elif design.residual is not None:
+        size = design.residual.structure.n_times
+    else:
         return ()
-    size = design.residual.structure.n_times if cells is None and design.residual is not None else len(cells.rows)
     return (float(np.sqrt(weight)) * np.eye(size),)
 
 
