@@ -93,7 +93,8 @@ def fit(
             means; or the coding matrix itself (array or data frame, levels x columns), as R's ``contrasts<-`` takes it.
         ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
             structural zero.
-        dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
+        dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``; of the residual standard deviation of a
+            linear model, ``"~ arm"``.
         residual: Covariance of the residuals of a linear model within a group: ``"ar1(time | id)"``,
             ``"car1(time | id)"``, ``"exp(...)"``, ``"gau(...)"``, ``"cs(visit | id)"``, ``"toep(...)"``,
             ``"diag(...)"``, or ``"us(visit | id)"`` for any covariance matrix (MMRM). ``hom=TRUE`` gives one variance

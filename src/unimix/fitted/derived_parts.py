@@ -179,6 +179,7 @@ def _residual(design: Design, estimates: Estimates) -> ResidualPartResult | None
         sd=sd,
         parameters=block.structure.parameter_names,
         estimates=parameters,
+        relative=design.dispersion is not None,
     )
 
 

@@ -95,7 +95,8 @@ class SavedFit(Part):
             and ("dispersion" in self.parts)
             == (self.rows is not None and self.rows.dispersion is not None)
             == (encoding.dispersion is not None),
-            "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None),
+            "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None)
+            and (self.residual_part is None or self.residual_part.relative == ("dispersion" in self.parts)),
             "thresholds": (None if thresholds is None else thresholds.terms) == named,
             "zero inflation": (zero is None)
             == (self.rows is None or self.rows.zero_probability is None)

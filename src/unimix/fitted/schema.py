@@ -230,6 +230,7 @@ class ResidualPartResult(Part):
         sd: Standard deviations of the residuals: one, or one for each time.
         parameters: Names of the parameters of the correlations.
         estimates: Their estimates.
+        relative: Whether the dispersion has a formula: ``sd`` are then ratios to the standard deviations that it gives.
     """
 
     text: str
@@ -241,6 +242,7 @@ class ResidualPartResult(Part):
     sd: Array
     parameters: tuple[str, ...]
     estimates: Array
+    relative: bool = False
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
@@ -257,6 +259,11 @@ class ResidualPartResult(Part):
     def form(self) -> ResidualStructure:
         """Form of the covariance matrix."""
         return ResidualStructure(self.structure, self.times, self.coordinates)
+
+    @property
+    def sd_word(self) -> str:
+        """Word for ``sd`` in tables."""
+        return "sd ratio" if self.relative else "sd"
 
     @property
     def covariance(self) -> FloatArray:

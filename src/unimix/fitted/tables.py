@@ -85,19 +85,22 @@ def _residual_rows(residual: Residual) -> list[_ResidualRow]:
     if not isinstance(residual, ResidualPartResult):
         return [(("Residual", None, None, residual**2, residual), "sd__Observation")]
     times: Sequence[str | None] = [None] if len(residual.sd) == 1 else residual.times
+    group = "Residual ratio" if residual.relative else "Residual"
+    word = residual.sd_word.replace(" ", "_")
     rows: list[_ResidualRow] = [
-        (("Residual", t, None, float(s) ** 2, float(s)), "sd__Observation" if t is None else f"sd__{t}")
+        ((group, t, None, float(s) ** 2, float(s)), f"{word}__Observation" if t is None else f"{word}__{t}")
         for t, s in zip(times, residual.sd, strict=True)
+        if not (residual.relative and t is None)  # a ratio of one
     ]
     if residual.structure == "us":
         covariance = residual.covariance
         pairs = [(i, j) for i in range(len(residual.times)) for j in range(i)]
         for value, (i, j) in zip(residual.estimates, pairs, strict=True):
             first, second = residual.times[j], residual.times[i]
-            rows.append((("Residual", first, second, float(covariance[i, j]), float(value)), f"cor__{first}.{second}"))
+            rows.append(((group, first, second, float(covariance[i, j]), float(value)), f"cor__{first}.{second}"))
         return rows
     for name, value in zip(residual.parameters, residual.estimates, strict=True):
-        rows.append((("Residual", name, None, np.nan, float(value)), f"{residual.structure}__{name.replace(' ', '_')}"))
+        rows.append(((group, name, None, np.nan, float(value)), f"{residual.structure}__{name.replace(' ', '_')}"))
     return rows
 
 

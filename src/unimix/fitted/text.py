@@ -85,15 +85,15 @@ def random_table(fit: FittedModel) -> TextTable:
 def residual_table(part: ResidualPartResult) -> TextTable:
     """Standard deviations and correlations of residuals, for printing."""
     if part.structure != "us":
-        names = ["sd"] if len(part.sd) == 1 else [f"sd at {t}" for t in part.times]
+        names = [part.sd_word] if len(part.sd) == 1 else [f"{part.sd_word} at {t}" for t in part.times]
         sds = column(np.asarray(part.sd))
-        rows = [*zip(names, sds, strict=True)]
+        rows = [] if part.relative and len(part.sd) == 1 else [*zip(names, sds, strict=True)]  # no ratio of one
         rows += [(n, f"{v:.4g}") for n, v in zip(part.parameters, part.estimates, strict=True)]
         return TextTable(("parameter", "estimate"), tuple(rows), "lr", stub=1, indent=2)
     q, r = len(part.times), part.covariance / np.outer(part.sd, part.sd)
     cells = [[decimals(r[i, j], 3) for j in range(i)] + [""] * (q - 1 - i) for i in range(q)]
     table = tuple((t, sd, *own) for t, sd, own in zip(part.times, column(np.asarray(part.sd)), cells, strict=True))
-    return TextTable(("time", "sd", "corr", *[""] * (q - 2)), table, "l" + "r" * q, stub=1, indent=2)
+    return TextTable(("time", part.sd_word, "corr", *[""] * (q - 2)), table, "l" + "r" * q, stub=1, indent=2)
 
 
 def view(fit: FittedModel) -> list[Block]:

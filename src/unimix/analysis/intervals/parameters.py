@@ -65,7 +65,7 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
             if name in fit.criteria.parameters
         ]
     if (residual := fit.residual_part) is not None:
-        names_of_sd = [f"sd({t} | residual)" for t in residual.times] if len(residual.sd) > 1 else []
+        names_of_sd = [f"{residual.sd_word}({t} | residual)" for t in residual.times] if len(residual.sd) > 1 else []
         named = [*names_of_sd, *(f"{p} | residual" for p in residual.parameters)]
         parameters += [Parameter(name, None, "residual", j) for j, name in enumerate(named)]
     for part, coefficients in fit.parts.items():

@@ -122,7 +122,8 @@ def _random(fit: FittedModel) -> str:
     parts += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
     if (residual := fit.residual_part) is not None:
         sds = zip(residual.times, residual.sd, strict=True) if len(residual.sd) > 1 else ()
-        parts += [f"residual SD at {time} = {_sized(float(sd))}" for time, sd in sds]
+        word = "residual SD ratio" if residual.relative else "residual SD"
+        parts += [f"{word} at {time} = {_sized(float(sd))}" for time, sd in sds]
         own = zip(residual.parameters, residual.estimates, strict=True)
         named = [f"{name} = {describe.fixed_number(float(v), 3)}" for name, v in own]
         parts.append(f"residuals {residual.text}: {', '.join(named)}")

@@ -212,8 +212,9 @@ def _random(placed_cells: PlacedCells, models: Sequence[Model], options: Options
             text = sized(fit.sigma) if np.isfinite(fit.sigma) else "varies by row"
             put("random", "SD (Residual)", j, fit.sigma, text)
             if (part := fit.residual_part) is not None:
+                word = "SD ratio" if part.relative else "SD"
                 for time, sd in zip(part.times, part.sd, strict=True) if len(part.sd) > 1 else ():
-                    put("random", f"SD (Residual, {time})", j, float(sd), sized(float(sd)))
+                    put("random", f"{word} (Residual, {time})", j, float(sd), sized(float(sd)))
                 for name, value in zip(part.parameters, map(float, part.estimates), strict=True):
                     text = describe.without_zero(value, max(options.digits, 2)) if abs(value) < 1 else sized(value)
                     put("random", f"Residual, {part.structure}: {name}", j, value, text)
