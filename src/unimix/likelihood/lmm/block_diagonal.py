@@ -125,7 +125,9 @@ class GroupedRows:
         Raises:
             numpy.linalg.LinAlgError: If V is singular.
         """
-        matrices = [f @ f.T for f in factors]
+        last = factors[-1]
+        own = np.diag(np.sum(last**2, axis=1)) if self.residuals.independent else last @ last.T
+        matrices = [*(f @ f.T for f in factors[:-1]), own]
         r = self.patterns[0].right.shape[2]
         gram, log_det = np.zeros((r, r)), 0.0
         inverse_roots, halves = [], []

@@ -185,7 +185,8 @@ class LinearCriterion:
 
     def undetermined(self, at: Evaluation, design: Design) -> Undetermined | None:
         """What the data leave open of a design's parameters; None if its criterion determines all of them."""
-        return undetermined(at.flat, design, self.way_back)
+        last = self.data.structures[-1] if self.data.structures else None
+        return undetermined(at.flat, design, self.way_back, last if isinstance(last, ModelledVariances) else None)
 
     @property
     def turns(self) -> tuple[FloatArray, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design, RandomBlock
+from unimix.design.modelled_variances import ModelledVariances
 from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, well_scaled
 from unimix.likelihood.lmm.denominator_df import expected_information
 from unimix.likelihood.lmm.derivatives import Moments
@@ -146,13 +147,16 @@ def _series(words: Sequence[str], last: str) -> str:
     return f" {last} ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
-def undetermined(directions: FlatDirections, design: Design, way_back: Conditioning) -> Undetermined | None:
+def undetermined(
+    directions: FlatDirections, design: Design, way_back: Conditioning, modelled: ModelledVariances | None = None
+) -> Undetermined | None:
     """Describe flat directions by the names of the parameters; None if there are none.
 
     Args:
         directions: The directions in well-scaled coordinates.
         design: The model.
         way_back: Transformation from well-scaled coordinates to those of the design.
+        modelled: Structure of the residuals in well-scaled coordinates, if their standard deviations have a formula.
     """
     if not len(directions.covariances):
         return None
@@ -166,10 +170,21 @@ def undetermined(directions: FlatDirections, design: Design, way_back: Condition
         names += structure.relative.names(structure.labels, "residual")
         units.append(np.ones(structure.n_parameters))
         turned.append(directions.covariances[:, -1 - structure.n_parameters : -1])
-    names.append("the residual variance")
-    residual = way_back.residual**2 * directions.covariances[:, -1]
-    size = np.append(np.concatenate(units), 1.0)  # sd * unit has the response's unit
-    relative = np.column_stack([*turned, residual]) * size
+    if modelled is None:
+        names.append("the residual variance")
+        units.append(np.ones(1))  # sd * unit has the response's unit
+        turned.append(way_back.residual**2 * directions.covariances[:, -1:])
+    elif design.dispersion is not None:
+        # (log sigma, gamma) at sigma = 1, and the coefficients of the formula that follow from them
+        first = directions.covariances.shape[1] - 1 - modelled.n_parameters
+        own = directions.covariances[:, first : first + modelled.n_modelled]
+        whole = np.column_stack([0.5 * directions.covariances[:, -1], own])
+        names += [f"the coefficient of {t} in dispformula" for t in design.dispersion.names]
+        units.append(np.full(len(design.dispersion.names), way_back.residual**2))
+        turned.append(whole @ (way_back.parts["dispersion"] @ modelled.coefficients).T)
+    of_residual = turned[-1].shape[1]
+    size = np.concatenate(units)
+    relative = np.column_stack(turned) * size
     involved = np.abs(relative).max(axis=0) > UNCHANGED * np.abs(relative).max()
     used = np.flatnonzero(involved)
     # Combinations that do not change along any direction: the orthogonal complement
@@ -184,7 +199,7 @@ def undetermined(directions: FlatDirections, design: Design, way_back: Condition
         tuple(names[i] for i in used),
         _combination(kept, [names[i] for i in used]),
         tuple(t for t, c in zip(design.fixed_names, changed, strict=True) if c),
-        fitted=bool(np.abs(relative[:, -1]).max() <= UNCHANGED * np.abs(relative).max()),
+        fitted=bool(np.abs(relative[:, -of_residual:]).max() <= UNCHANGED * np.abs(relative).max()),
     )
 
 
