@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 import unimix as um
 
@@ -315,8 +315,33 @@ def test_bootstrap_and_wald_intervals(fits: dict[tuple[str, str], um.FitResult],
     # sd(Intercept) = L_11
     row = table.loc["sd(Intercept | id)"]
     assert np.log(row["upper"] / row["estimate"]) == pytest.approx(1.959964 * spread[2] / row["estimate"], rel=1e-3)
-    with pytest.raises(um.UnsupportedModelError, match=r"no profile likelihoods.*bootstrap"):
-        fit.confint(method="profile")
+
+
+def test_profile_intervals(trial: pd.DataFrame) -> None:
+    """At each end the dense ML likelihood, maximised over all other parameters, is lower by half of 3.84."""
+    fit = um.fit("y ~ x + (1 | id)", trial, dispformula="~ arm", method="ML")
+    dense, table = Dense(fit, trial), fit.confint(method="profile").table
+    names = ["Intercept", "x", "sd(Intercept | id)", "dispersion(Intercept)", "dispersion(arm[T.b])"]
+    assert set(table.index) == set(names)
+    theta = dense.at
+    start = np.concatenate([fit.fixed.estimate, theta[2:], theta[:2]])
+
+    def minus(at: np.ndarray) -> float:
+        """Minus the log-likelihood at fixed effects, SD of the groups, and coefficients of the dispersion."""
+        v = dense.matrix(np.append(at[3:], at[2]))
+        rest = dense.y - dense.x @ at[:2]
+        return float(0.5 * (len(rest) * np.log(2 * np.pi) + np.linalg.slogdet(v)[1] + rest @ np.linalg.solve(v, rest)))
+
+    for name in ("x", "sd(Intercept | id)", "dispersion(arm[T.b])"):
+        j = names.index(name)
+        for side in ("lower", "upper"):
+            others = np.delete(np.arange(5), j)
+
+            def held(free: np.ndarray, j: int = j, end: float = table.loc[name, side]) -> float:
+                return minus(np.insert(free, j, end))
+
+            lowest = optimize.minimize(held, start[others], method="BFGS", options={"gtol": 1e-5}).fun
+            assert fit.log_likelihood + lowest == pytest.approx(0.5 * stats.chi2.ppf(0.95, 1), abs=1e-4)
 
 
 def test_missing_values_of_the_dispersion(trial: pd.DataFrame) -> None:

@@ -28,8 +28,6 @@ def out_of_reach(design: Design) -> str:
 
 def without_profiles(design: Design) -> str:
     """The reason why unimix has no profile likelihoods for a design; empty if it has them."""
-    if design.has_modelled_variances:
-        return "unimix has no profile likelihoods of a linear model whose residual variances have a formula"
     if design.is_structured:
         return "unimix profiles the likelihood of unstructured covariances only"
     return out_of_reach(design)

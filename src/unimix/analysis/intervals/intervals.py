@@ -18,13 +18,13 @@ from unimix.design.arrays import Design
 from unimix.distributions.parameter_scales import to_free, value_at
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.correlated import refuse_correlated
-from unimix.fitted.criterion import criterion_at, likelihood_arrays
+from unimix.fitted.criterion import covariances_of, criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.profile.constrained_parameters import Target
-from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model
+from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model, ModelledModel
 from unimix.likelihood.profile.profiling import (
     HigherMaximumError,
     least_squares_profile,
@@ -190,6 +190,8 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
         UnsupportedModelError: If unimix has no criterion for the model.
     """
     covariances = [np.asarray(b.covariance) for b in fit.random]
+    if design.has_modelled_variances:
+        return ModelledModel(design, *covariances_of(fit), reml=reml)
     if design.is_linear:
         return LinearModel(design, covariances, fit.sigma, reml=reml)
     nodes = int(fit.criteria.criterion[4:-1]) if fit.criteria.criterion.startswith("AGQ(") else 1
@@ -242,7 +244,7 @@ def profile(
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
-    if fit.parts:
+    if fit.parts and not design.has_modelled_variances:
         beside = [p.name for p in parameters if p.target is None]
         parameters = [p for p in parameters if p.target is not None]
         if not parameters:
@@ -262,11 +264,9 @@ def profile(
     # an estimate that tends to infinity has no standard error: the first step changes the predictor by about one
     errors = np.where(np.isinf(fit.fixed.std_error), 1.0 / column_scale(design.x, design.n_obs), fit.fixed.std_error)
     model = likelihood_of(fit, design, reml=False)
-    jobs = [
-        (p.target, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)
-        for p in parameters
-        if p.target is not None
-    ]
+    # the coefficients of the residual standard deviations are the scales of their model
+    targets = [p.target or Target("scale", p.index) for p in parameters]
+    jobs = [(t, float(errors[t.index]) if t.kind == "fixed" else 0.0) for t in targets]
     try:
         ends = np.array(
             run_jobs(

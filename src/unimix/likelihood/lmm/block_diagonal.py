@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,10 @@ class GroupedRows:
             )
         sizes = tuple((b.q, b.n_levels) for b in design.blocks)
         return cls(tuple(patterns), (*sizes, (residuals.n_times, len(groups))), residuals)
+
+    def turned(self, turn: FloatArray) -> GroupedRows:
+        """The rows with [X y] multiplied by a matrix, shape (r, s)."""
+        return replace(self, patterns=tuple(replace(p, right=p.right @ turn) for p in self.patterns))
 
     def state(self, factors: Sequence[FloatArray]) -> GroupedState:
         """Compute V^-1 at factors of the D_k, shapes (q, q), and of C, shape (n_times, n_times).

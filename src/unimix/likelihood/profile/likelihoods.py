@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.design.modelled_variances import ModelledVariances
 from unimix.distributions.parameter_scales import value_at
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.gradient import NO_PARTS, slope_of_laplace
 from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, unpack
 from unimix.likelihood.lmm.batched_linalg import matrix_root
-from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned
+from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned, relative_factors
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.derivatives import gradient
 from unimix.likelihood.lmm.optimise import lower_triangular
@@ -154,6 +155,8 @@ def hold_fixed(products: Products, row: FloatArray, held: float) -> Products:
     keep, pull = others(row), row * held / float(row @ row)
     turn = np.zeros((products.p + 1, products.p))
     turn[:-1, :-1], turn[:-1, -1], turn[-1, -1] = keep, -pull, 1.0
+    if products.grouped is not None:
+        return replace(products, p=products.p - 1, grouped=products.grouped.turned(turn))
     return replace(
         products,
         p=products.p - 1,
@@ -161,6 +164,69 @@ def hold_fixed(products: Products, row: FloatArray, held: float) -> Products:
         within=turn.T @ products.within @ turn,
         within_right=products.within_right @ turn,
     )
+
+
+class ModelledModel:
+    """Linear model whose residual standard deviations have a formula, with fixed effects profiled out.
+
+    The scales are the coefficients of the formula, in the user's units.
+
+    Args:
+        design: Gaussian design with a formula of the dispersion, independent residuals and unstructured covariances.
+        covariances: Covariances of a fit in the user's units: of the blocks, shapes (q, q), and of the cells of
+            residuals, shape (K, K); the search starts at them too.
+        sigma: Residual standard deviation of the first cell.
+        reml: Whether to use the restricted likelihood.
+    """
+
+    step = DIFFERENCE
+
+    def __init__(self, design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool = False) -> None:
+        criterion = LinearCriterion.of(design)
+        self.reml, self.products, self.way_back = reml, criterion.data, criterion.way_back
+        structure = self.products.structures[-1]
+        assert isinstance(structure, ModelledVariances)  # noqa: S101  the design has a formula of the dispersion
+        self.structure = structure
+        optimum = criterion.optimum([criterion.at(covariances, sigma, reml=reml)], reml=reml)
+        reached = criterion.at_optimum(optimum, reml=reml)
+        turns = criterion.turns[:-1]
+        roots = tuple(reached.sigma * t @ f for t, f in zip(turns, optimum.factors[:-1], strict=True))
+        self.best = State(roots, np.empty(0), criterion.dispersion(reached)[0])
+        self.beta, self.value = criterion.beta(reached), optimum.profile.value
+        self.sizes = tuple(q for q, _ in self.products.sizes[:-1])
+        # (log sigma, gamma of the structure) = inverse (coefficients - moved), in well-scaled coordinates
+        self._inverse = np.linalg.inv(self.way_back.parts["dispersion"] @ structure.coefficients)
+        self._moved = np.zeros(len(self._inverse)) if self.way_back.moved is None else self.way_back.moved
+
+    @property
+    def log_unit(self) -> float:
+        """Zero, because the coefficients are in the user's units."""
+        return 0.0
+
+    def scale(self, _index: int, free: float) -> float:
+        """A coefficient of the formula itself."""
+        return free
+
+    def criterion(self, row: FloatArray | None, held: float) -> Criterion:
+        """Make the function that returns the likelihood and its derivatives, with row'beta held if there is a row."""
+        products = self.products if row is None else hold_fixed(self.products, row, held)
+        structure, inverse = self.structure, self._inverse
+
+        def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
+            own = inverse @ (rest - self._moved)
+            sigma, theta = float(np.exp(own[0])), own[1:]
+            relative = [r / sigma for r in roots]
+            cells = relative_factors((structure.matrix(theta),), 1.0)[0]
+            profiled = profile(products, [*relative, cells], reml=self.reml)
+            value = at_sigma(products, profiled, sigma, reml=self.reml)
+            slopes = gradient(products, replace(profiled, sigma=sigma), reml=self.reml)
+            by_roots = [2.0 * g @ r / sigma for g, r in zip(slopes[:-1], relative, strict=True)]
+            by_sigma = profiled.quadratic / sigma**2 - profiled.freedom
+            by_sigma -= 2.0 * sum(float(np.vdot(g, r @ r.T)) for g, r in zip(slopes[:-1], relative, strict=True))
+            by_theta = np.tensordot(structure.derivatives(theta)[0], slopes[-1], axes=2)
+            return value, by_roots, inverse.T @ np.append(by_sigma, by_theta)
+
+        return at
 
 
 class LaplaceModel:
