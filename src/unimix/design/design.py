@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unimix.design.aliasing import independent_columns
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
-from unimix.design.dispersion_columns import EncodedDispersion
+from unimix.design.encoded_dispersion import EncodedDispersion
 from unimix.design.encoding import EncodedBlock, Encoding
 from unimix.design.estimability import (
     check_estimable,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from unimix.design.level_means import mean_calls
 from unimix.design.model_matrix import build_columns
@@ -22,20 +21,6 @@ if TYPE_CHECKING:
     from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
-
-
-class EncodedDispersion(BaseModel):
-    """Formula of the dispersion.
-
-    Attributes:
-        text: The formula as it was given, ``"~ arm"``.
-        kept: Indices of its columns that were kept.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str
-    kept: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
 
 
 def dispersion_variables(encoding: Encoding) -> tuple[str, ...]:
@@ -91,4 +76,4 @@ def dispersion_columns(encoding: Encoding, data: Any) -> FloatArray:
     return whole
 
 
-__all__ = ["EncodedDispersion", "dispersion_columns", "dispersion_variables", "with_dispersion"]
+__all__ = ["dispersion_columns", "dispersion_variables", "with_dispersion"]

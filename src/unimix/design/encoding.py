@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from unimix.design.aliasing import unlike
 from unimix.design.digests import DataDigest
-from unimix.design.dispersion_columns import EncodedDispersion
+from unimix.design.encoded_dispersion import EncodedDispersion
 from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels

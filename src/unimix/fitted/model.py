@@ -231,11 +231,9 @@ class FittedModel:
         """Observed minus fitted values, or residuals of another kind, shape (n_obs,).
 
         Args:
-            kind: Kind of residuals. response: observed minus fitted. pearson: divided by the square root of the
-                variance function and multiplied by that of the weight or number of trials, as in R. standardized:
-                Pearson residuals divided by sigma. Where sigma has a formula both are divided by that of the row.
-                deviance: signed square roots of the deviance contributions.
-                working: response residuals divided by d mu / d eta.
+            kind: Kind of residuals. response: observed minus fitted. pearson: divided by the root of the variance
+                function, times that of the weight or trials, as in R. standardized: divided by sigma, too; a sigma with
+                a formula divides both. deviance: signed roots of deviance. working: divided by d mu / d eta.
 
         Raises:
             OptionError: If the kind is unknown or the family has no such residuals.
@@ -246,8 +244,8 @@ class FittedModel:
             >>> fit.residuals("standardized")[:3].round(2)
             array([-1.38, -1.42, -2.01])
         """
-        modelled = "dispersion" in self.parts
-        refuse_kind(kind, modelled=modelled, linear=self.family.is_linear, residual=self.residual_part)
+        modelled = "dispersion" in self.parts and not (self.family.is_linear and kind != "deviance")
+        refuse_kind(kind, modelled=modelled, residual=self.residual_part)
         return residuals(self.family, self.dispersion_parameters, self.rows, kind)
 
     @property

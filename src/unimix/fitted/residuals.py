@@ -101,13 +101,12 @@ def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> flo
     return float(np.sum(unit if weights is None else weights * unit))
 
 
-def refuse_kind(kind: str, *, modelled: bool, linear: bool, residual: ResidualPartResult | None) -> None:
+def refuse_kind(kind: str, *, modelled: bool, residual: ResidualPartResult | None) -> None:
     """Refuse residuals that are divided by a standard deviation, where there are several.
 
     Args:
         kind: Kind of residuals.
-        modelled: Whether the dispersion has a formula.
-        linear: Whether the model is linear: residuals are then divided by the standard deviation of their row.
+        modelled: Whether the dispersion has a formula for which the kind is not defined.
         residual: Covariance of the residuals, or None.
 
     Raises:
@@ -115,7 +114,7 @@ def refuse_kind(kind: str, *, modelled: bool, linear: bool, residual: ResidualPa
     """
     if kind == "response":
         return
-    if modelled and not (linear and kind in ("pearson", "standardized", "working")):
+    if modelled:
         raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
     if residual is not None and len(residual.sd) > 1:
         raise OptionError(f"kind={kind!r} is not defined where residuals have several variances: choose 'response'.")
