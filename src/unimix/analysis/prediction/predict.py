@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.prediction.categories import KINDS as CATEGORY_KINDS
 from unimix.analysis.prediction.categories import predict_categories
 from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
-from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, averaged_note, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.family import Cumulative
@@ -98,8 +98,8 @@ def predict(
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         average: groups for the mean over all groups of the population, by quadrature over the random effects (the
             response of a whole population), instead of that of a group whose effects are zero (a typical group). The
-            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals at the
-            estimated variances.
+            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals, which
+            hold the error of the estimated variances where it is known.
         seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
@@ -226,31 +226,49 @@ def _over_groups(
         values[full, 0] = rows.mean(eta[full])
         if interval is not None:
             table = predict(fit, frame, level="population", kind="link", interval="confidence", ci_level=ci_level).table
-            plain = table.to_numpy()[full]
-            values[full, 1] = plain[:, 1] * np.abs(rows.slope(eta[full]))
-            values[full, 2:] = np.column_stack([rows.mean(plain[:, 2]), rows.mean(plain[:, 3])])
+            at = place(fit, frame.iloc[full].reset_index(drop=True), [False] * len(fit.random))
+            plain = _with_variances(table.iloc[full], Scale.over_groups(rows), at.rows.x)
+            values[full, 1] = plain["std_error"] * np.abs(rows.slope(eta[full]))
+            values[full, 2:] = np.column_stack([rows.mean(plain[end].to_numpy()) for end in ("lower", "upper")])
     if interval is None:
         return np.asarray(values[:, 0])
     index = newdata.index if isinstance(newdata, pd.DataFrame) else None
     columns = ["estimate", "std_error", "lower", "upper"]
-    note = f"{100 * ci_level:g}% confidence intervals of the mean, {averaged_note(sampled=rows.sampled is not None)}"
+    note = f"{100 * ci_level:g}% confidence intervals of the mean, {rows.note}"
     return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
 
 
 def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
     """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
     turned = kind == "response" and is_transformed(fit)
-    spread = total_sd(fit, [not c for c in chosen]) if turned and bias_adjust is True else None
-    scale = Scale.of(fit, kind, bias_adjust, spread)
+    scale = Scale.of(fit, kind, bias_adjust, [not c for c in chosen])
     return scale if turned else None
+
+
+def _with_variances(table: pd.DataFrame, scale: Scale, x: FloatArray | None = None) -> pd.DataFrame:
+    """Intervals of linear predictors that hold the error of the variances on which their scale depends, if it is known.
+
+    Args:
+        table: Columns estimate, std_error, lower, upper of the linear predictors.
+        scale: The scale to which they are turned.
+        x: Columns of the fixed effects, shape (n, p); None for a linear model, where the errors are independent.
+    """
+    eta, plain = table["estimate"].to_numpy(), table["std_error"].to_numpy()
+    moved = scale.moved(eta)
+    if scale.variances is None or moved is None:
+        return table
+    wide = scale.variances.widened(plain, moved, x)
+    ratio = np.divide(wide, plain, out=np.ones_like(wide), where=plain > 0)
+    ends = {end: eta + ratio * (table[end] - eta) for end in ("lower", "upper")}
+    return table.assign(std_error=wide, **ends)
 
 
 def _in_units_of_the_column(plain: FloatArray | TableResult, back: Scale) -> FloatArray | TableResult:
     """Predictions of a transformed response, turned back; the ends of intervals are those of the same quantiles."""
     if not isinstance(plain, TableResult):
         return back.mean(plain)
-    table = plain.table.copy()
-    at, quantiles = table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
+    at, quantiles = plain.table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
+    table = plain.table.copy() if quantiles else _with_variances(plain.table, back)
     table["std_error"] *= np.abs(back.slope(at))
     table["lower"], table["upper"] = back.interval(table[["lower", "upper"]].to_numpy(), at, quantiles=quantiles)
     table["estimate"] = back.mean(at)
