@@ -76,7 +76,7 @@ NODES, WEIGHTS = special.roots_hermitenorm(80)
 def by_quadrature(at: np.ndarray) -> float:
     """Log-likelihood of the herds at (beta, log sd), by quadrature over each herd's effect."""
     data = um.load_dataset("cbpp")
-    x = pd.get_dummies(data["period"]).to_numpy(float)
+    x = np.array(pd.get_dummies(data["period"]), dtype=float)
     x[:, 0] = 1.0
     eta = (x @ at[:4])[:, None] + np.exp(at[4]) * NODES
     y, n = data["incidence"].to_numpy()[:, None], data["size"].to_numpy()[:, None]
