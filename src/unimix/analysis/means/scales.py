@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.analysis.means.contrasts import RATIOS
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.prediction.over_groups import OverGroups
 from unimix.analysis.prediction.variance_error import STEP, VarianceError, variance_error, variances_note
 from unimix.design.typed_columns import as_numbers
@@ -18,7 +19,7 @@ from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError
-from unimix.fitted.model import has_design
+from unimix.fitted.model import has_design, is_sampled
 from unimix.formula.inverse import Inverse, inverse_of
 from unimix.formula.parser import Name, render
 
@@ -47,6 +48,8 @@ class Scale:
         over: The rows whose responses are averaged over the groups, if they are.
         variances: The error of the variances on which the function depends; None if it depends on none, or it is not
             known.
+        sd_of_draws: Standard deviation of the transformed response about its mean under each of S posterior draws, for
+            means of a response that is turned back, shape (S, 1); else None.
         by_variances: Derivatives of the function with respect to the k variance parameters at linear predictors (n,),
             shape (n, k).
     """
@@ -61,6 +64,7 @@ class Scale:
     plain: Callable[[FloatArray], FloatArray] | None = None
     over: OverGroups | None = None
     variances: VarianceError | None = None
+    sd_of_draws: FloatArray | None = None
     by_variances: Callable[[FloatArray], FloatArray] | None = None
 
     def with_variances(
@@ -98,7 +102,16 @@ class Scale:
 
     def of_draws(self, eta: FloatArray) -> FloatArray:
         """Values for posterior draws of linear predictors (S, n), in their shape."""
-        return self.mean(eta) if self.over is None else self.over.mean_of_draws(eta)
+        if self.over is not None:
+            return self.over.mean_of_draws(eta)
+        if self.sd_of_draws is not None and self.plain is not None:
+            return _averaged(self.plain, eta, self.sd_of_draws)
+        return self.mean(eta)
+
+    @property
+    def moves_with_draws(self) -> bool:
+        """Whether each posterior draw has a function of its own, because its variances differ."""
+        return self.over is not None or self.sd_of_draws is not None
 
     @classmethod
     def over_groups(cls, rows: OverGroups) -> Scale:
@@ -179,18 +192,13 @@ class Scale:
             return cls(inverse.value, inverse.slope, inverse.column, inverse.ratio, inverse.unit, note=f"{note}.")
         variance, error, why, moves = _variance_about_mean(fit, bias_adjust, groups)
         sd = float(np.sqrt(variance))
-        nodes, weights = special.roots_hermitenorm(NODES)
-        weights = weights / weights.sum()
 
         def averaged(
             function: Callable[[FloatArray], FloatArray], spread: float = sd
         ) -> Callable[[FloatArray], FloatArray]:
-            """E f(eta + spread Z) for a standard normal Z."""
-
             def average(eta: FloatArray) -> FloatArray:
-                eta = np.asarray(eta, dtype=np.float64)
-                values = sum(w * function(eta + spread * z) for z, w in zip(nodes, weights, strict=True))
-                if np.isnan(values[~np.isnan(eta)]).any():
+                values = _averaged(function, eta, spread)
+                if np.isnan(values[~np.isnan(np.asarray(eta, dtype=np.float64))]).any():
                     raise DataError(
                         f"bias_adjust=: the mean of {inverse.column} does not exist, because {text} cannot have all "
                         "values of a normal distribution. Leave bias_adjust= out."
@@ -204,7 +212,8 @@ class Scale:
             ends = [averaged(inverse.value, float(np.sqrt(variance * (1 + s))))(eta) for s in (STEP, -STEP)]
             return np.asarray(((ends[0] - ends[1]) / (2 * STEP * variance))[:, None] * moves)
 
-        known = variances_note(error, why) if bias_adjust is True else ""
+        sampled = bias_adjust is True and is_sampled(fit)
+        known = "" if bias_adjust is not True else "within each draw" if sampled else variances_note(error, why)
         note = f"{same}: means of {inverse.column}, for normal {text} with SD {sd:.4g}{f', {known}' if known else ''}"
         return cls(
             averaged(inverse.value),
@@ -216,6 +225,7 @@ class Scale:
             plain=inverse.value,
             variances=error,
             by_variances=by_variances,
+            sd_of_draws=_sd_of_draws(fit, groups) if sampled else None,
         )
 
 
@@ -242,6 +252,27 @@ def _check_branch(fit: FittedModel, inverse: Inverse) -> None:
 def is_transformed(fit: FittedModel) -> bool:
     """Whether the response is a function of a column, such as ``log(y)``, which ``kind="response"`` turns back."""
     return fit.family.link == "identity" and not isinstance(fit.spec.response, Name)
+
+
+def _averaged(function: Callable[[FloatArray], FloatArray], eta: FloatArray, spread: float | FloatArray) -> FloatArray:
+    """E f(eta + spread Z) for a standard normal Z, in the shape of eta, by Gauss-Hermite quadrature."""
+    nodes, weights = special.roots_hermitenorm(NODES)
+    eta = np.asarray(eta, dtype=np.float64)
+    total = sum(w * function(eta + spread * z) for z, w in zip(nodes, weights / weights.sum(), strict=True))
+    return np.asarray(total)
+
+
+def _sd_of_draws(fit: FittedModel, groups: Sequence[bool] | None) -> FloatArray:
+    """Standard deviation of the response about its mean under each of S posterior draws, shape (S, 1)."""
+    counted = [True] * len(fit.random) if groups is None else list(groups)
+    total_variance(fit, counted)  # refuses what has no variance
+    draws = coefficient_draws(fit, fit.status.n_draws or 1)
+    variance = draws.parameters[:, 0] ** 2 if fit.model.sigma is None else np.full(len(draws.beta), fit.sigma**2)
+    if any(counted):
+        for block, covariances, counts in zip(fit.design().blocks, draws.covariances, counted, strict=True):
+            if counts:  # the mean of z' Cov z
+                variance = variance + np.einsum("sij,ij->s", covariances, block.z.T @ block.z) / fit.n_obs
+    return np.asarray(np.sqrt(variance))[:, None]
 
 
 def _variance_about_mean(

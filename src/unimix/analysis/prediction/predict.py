@@ -17,12 +17,13 @@ from unimix.analysis.prediction.expected import is_curved_posterior, posterior_m
 from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
 from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
+from unimix.analysis.prediction.turned_back import in_units_of_the_column, of_posterior, turned_back, with_variances
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.family import Cumulative
 from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
-from unimix.fitted.model import FittedModel, interval_level
+from unimix.fitted.model import FittedModel, interval_level, is_sampled
 from unimix.fitted.residuals import mean
 from unimix.fitted.table_result import TableResult
 
@@ -147,12 +148,18 @@ def predict(
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if average is not None:
         return _over_groups(fit, newdata, average, kind, interval, interval_level(fit, ci_level), seed)
-    back = _turned_back(fit, kind or "", chosen, bias_adjust)
+    back = turned_back(fit, kind or "", chosen, bias_adjust)
     if back is not None:
         plain = predict(
             fit, newdata, level=level, new_levels=new_levels, interval=interval, ci_level=ci_level, seed=seed
         )
-        return _in_units_of_the_column(plain, back)
+        rows = fit.design().frame() if newdata is None else one_row(newdata)
+        drawn = None
+        if is_sampled(fit):
+            at = place_known(fit, rows, chosen, new_levels).only(chosen)
+            integrated = [c and new_levels == "sample" for c in chosen]
+            drawn = of_posterior(fit, at, back, interval_level(fit, ci_level), integrated, seed)
+        return in_units_of_the_column(plain, back, drawn)
     kind = kind or "response"
     if interval is not None:
         asked = fit.design().frame() if newdata is None else newdata
@@ -227,7 +234,7 @@ def _over_groups(
         if interval is not None:
             table = predict(fit, frame, level="population", kind="link", interval="confidence", ci_level=ci_level).table
             at = place(fit, frame.iloc[full].reset_index(drop=True), [False] * len(fit.random))
-            plain = _with_variances(table.iloc[full], Scale.over_groups(rows), at.rows.x)
+            plain = with_variances(table.iloc[full], Scale.over_groups(rows), at.rows.x)
             values[full, 1] = plain["std_error"] * np.abs(rows.slope(eta[full]))
             values[full, 2:] = np.column_stack([rows.mean(plain[end].to_numpy()) for end in ("lower", "upper")])
     if interval is None:
@@ -236,43 +243,6 @@ def _over_groups(
     columns = ["estimate", "std_error", "lower", "upper"]
     note = f"{100 * ci_level:g}% confidence intervals of the mean, {rows.note}"
     return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
-
-
-def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
-    """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
-    turned = kind == "response" and is_transformed(fit)
-    scale = Scale.of(fit, kind, bias_adjust, [not c for c in chosen])
-    return scale if turned else None
-
-
-def _with_variances(table: pd.DataFrame, scale: Scale, x: FloatArray | None = None) -> pd.DataFrame:
-    """Intervals of linear predictors that hold the error of the variances on which their scale depends, if it is known.
-
-    Args:
-        table: Columns estimate, std_error, lower, upper of the linear predictors.
-        scale: The scale to which they are turned.
-        x: Columns of the fixed effects, shape (n, p); None for a linear model, where the errors are independent.
-    """
-    eta, plain = table["estimate"].to_numpy(), table["std_error"].to_numpy()
-    moved = scale.moved(eta)
-    if scale.variances is None or moved is None:
-        return table
-    wide = scale.variances.widened(plain, moved, x)
-    ratio = np.divide(wide, plain, out=np.ones_like(wide), where=plain > 0)
-    ends = {end: eta + ratio * (table[end] - eta) for end in ("lower", "upper")}
-    return table.assign(std_error=wide, **ends)
-
-
-def _in_units_of_the_column(plain: FloatArray | TableResult, back: Scale) -> FloatArray | TableResult:
-    """Predictions of a transformed response, turned back; the ends of intervals are those of the same quantiles."""
-    if not isinstance(plain, TableResult):
-        return back.mean(plain)
-    at, quantiles = plain.table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
-    table = plain.table.copy() if quantiles else _with_variances(plain.table, back)
-    table["std_error"] *= np.abs(back.slope(at))
-    table["lower"], table["upper"] = back.interval(table[["lower", "upper"]].to_numpy(), at, quantiles=quantiles)
-    table["estimate"] = back.mean(at)
-    return TableResult(table, [*plain.notes, back.note])
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
