@@ -114,6 +114,9 @@ class Bambi(Backend):
         extra="bambi",
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://bambinos.github.io/bambi",
+        reference="Capretto, T., Piho, C., Kumar, R., Westfall, J., Yarkoni, T., & Martin, O. A. (2022). Bambi: A "
+        "simple interface for fitting Bayesian linear models in Python. Journal of Statistical Software, 103(15), "
+        "1-29. https://doi.org/10.18637/jss.v103.i15",
         default_method="posterior",
         strengths="bambi's own priors, independent effects only",
         rank=30,
