@@ -31,8 +31,8 @@ from unimix.backends import (
     estimates_of_draws,
 )
 from unimix.errors import EngineBrokenError, to_type
+from unimix.installation import bounds, fault, installed_version, requirements
 from unimix.parallel.progress import is_shown
-from unimix.versions import bounds, fault, installed_version, requirements
 
 if TYPE_CHECKING:
     from types import ModuleType
