@@ -209,6 +209,20 @@ def test_variances_by_arm_are_those_of_a_diagonal_residual(trial: pd.DataFrame) 
     np.testing.assert_allclose(one.fixed_effects[columns], two.fixed_effects[columns], rtol=1e-4)
 
 
+def test_weights_are_known_ratios_of_variances(trial: pd.DataFrame) -> None:
+    """The variance of a row is sd^2 / w: weights exp(-2c) in an arm take c from its log standard deviation."""
+    formula, in_b = "y ~ x * arm + (1 | id)", trial["arm"] == "b"
+    plain = um.fit(formula, trial, dispformula="~ arm")
+    weighed = um.fit(formula, trial, dispformula="~ arm", weights=np.where(in_b, np.exp(-2 * 0.7), 1.0))
+    assert weighed.log_likelihood == pytest.approx(plain.log_likelihood, abs=1e-8)
+    moved = plain.parts["dispersion"].estimate - weighed.parts["dispersion"].estimate
+    np.testing.assert_allclose(moved, [0.0, 0.7], atol=1e-6)
+    coded = um.fit(formula, trial, dispformula="~ arm", contrasts={"arm": "sum"})
+    mean, half = coded.parts["dispersion"].estimate
+    first, ratio = plain.parts["dispersion"].estimate
+    np.testing.assert_allclose([mean + half, -2 * half], [first, ratio], atol=1e-6)
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1e6, 0.0), (1e-6, 0.0), (1.0, 1e6)])
 def test_units_of_the_response(
     fits: dict[tuple[str, str], um.FitResult], trial: pd.DataFrame, scale: float, shift: float
