@@ -132,10 +132,17 @@ def _part(text: str | None, name: str) -> FixedPart | None:
     for _, node in summands:
         if isinstance(node, Bar):
             interpreter.fault(f"Random terms in {name} are not supported; write fixed terms.", node)
-    part = interpreter.fixed_part([s for s in summands if not isinstance(s[1], Bar)], dot_allowed=False)
+        elif _is_offset(node):
+            interpreter.fault(f"An offset in {name} is not supported; in the formula it belongs to the mean.", node)
+    fixed = [(sign, node) for sign, node in summands if not isinstance(node, Bar) and not _is_offset(node)]
+    part = interpreter.fixed_part(fixed, dot_allowed=False)
     if interpreter.faults:
         raise FormulaError(text, sorted(interpreter.faults, key=lambda f: f.position or 0))
     return part
+
+
+def _is_offset(node: Node) -> bool:
+    return isinstance(node, Call) and node.function == "offset"
 
 
 class _Interpreter:
