@@ -7,6 +7,8 @@ V^-1 are those of :mod:`unimix.likelihood.lmm.derivatives`: with V = LL', W_a = 
 
     tr V^-1 V_a = tr W_a,  tr V^-1 V_a V^-1 V_b = tr W_a W_b,  R'V^-1 V_a V^-1 R = S'W_a S,
     R'V^-1 V_a V^-1 V_b V^-1 R = (W_a S)'(W_b S).
+
+Residuals with modelled variances (:mod:`unimix.design.modelled_variances`) have cells in the place of times.
 """
 
 from __future__ import annotations

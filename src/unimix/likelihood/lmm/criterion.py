@@ -65,7 +65,7 @@ class LinearCriterion:
         """Return the criterion of a design; it is made at the first call and kept with the design.
 
         Args:
-            design: Gaussian design without a formula of the dispersion, with group effects or correlated residuals.
+            design: Gaussian design with group effects, or with residuals that are correlated or have several variances.
 
         Example:
             >>> import unimix as um
@@ -97,8 +97,9 @@ class LinearCriterion:
 
         Args:
             covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular. Where residuals are
-                correlated, the last one is their covariance matrix, shape (T, T).
-            sigma: Residual standard deviation; that at the first time where residuals are correlated.
+                correlated, the last one is their covariance matrix, shape (T, T); where their standard deviations have
+                a formula, it is that over the cells of :mod:`unimix.design.modelled_variances`.
+            sigma: Residual standard deviation; that at the first time, or in the first cell, if there are several.
             reml: Whether to use the restricted likelihood.
         """
         key = _key(covariances, sigma, reml=reml)
