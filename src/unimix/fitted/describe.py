@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.response import SUCCESS
+from unimix.errors import listing
 from unimix.fitted.no_rows import NoRows
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
+    from unimix.fitted.schema import SmoothPartResult
 
 _DEGREES = {
     "satterthwaite": "Satterthwaite's degrees of freedom",
@@ -235,8 +237,22 @@ def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
     return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
 
 
+def of_smooths(fit: FittedModel) -> frozenset[str]:
+    """Names of the fixed effects that are coefficients of smooths, which tables of coefficients leave out."""
+    return frozenset(name for smooth in fit.smooths for name in smooth.columns)
+
+
+def straight(fit: FittedModel) -> list[SmoothPartResult]:
+    """The smooths whose curve has no variance."""
+    size = float(np.std(fit.rows.linear_predictor)) if fit.smooths else 1.0
+    return [s for s in fit.smooths if s.sd <= NEGLIGIBLE * size]
+
+
 def status_words(fit: FittedModel) -> str:
     """A warning for a fit that is singular or did not converge; empty for any other fit."""
+    if fit.status.state == "singular" and straight(fit):
+        lines = listing(s.term for s in straight(fit))
+        return f"The variance of the curve of {lines} is estimated as zero: it is a straight line."
     if fit.status.state == "singular":
         return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
     if fit.status.state == "converged":

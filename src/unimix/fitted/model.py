@@ -30,6 +30,7 @@ from unimix.fitted.schema import (
     RandomPartResult,
     ResidualPartResult,
     Rows,
+    SmoothPartResult,
     Status,
 )
 from unimix.fitted.unsaved import Refitter, Unsaved
@@ -59,6 +60,7 @@ class FittedModel:
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
         parts: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale), ``thresholds`` (ordered responses).
         residual_part: Covariance of the residuals, where they are correlated or have several variances; else None.
+        smooths: Smooths s(x), whose coefficients are among the fixed effects.
     """
 
     model: ModelInfo
@@ -72,6 +74,7 @@ class FittedModel:
     notes: tuple[str, ...]
     parts: dict[str, FixedPartResult] = field(default_factory=dict)
     residual_part: ResidualPartResult | None = None
+    smooths: tuple[SmoothPartResult, ...] = ()
     _unsaved: Unsaved = field(default_factory=Unsaved)
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -184,7 +187,7 @@ class FittedModel:
     @property
     def variance_components(self) -> pd.DataFrame:
         """Columns group, term1, term2, covariance, sdcor (SD or correlation): lme4's ``as.data.frame(VarCorr(m))``."""
-        return tables.variance_components(self.random, self.residual_part or self._scale)
+        return tables.variance_components(tables.with_sds(self.random, self.smooths), self.residual_part or self._scale)
 
     @property
     def group_effects(self) -> tables.GroupTables:

@@ -21,8 +21,11 @@ from unimix.fitted.schema import (
     RandomPartResult,
     ResidualPartResult,
     Rows,
+    SmoothPartResult,
     Status,
 )
+from unimix.formula.parser import name_of
+from unimix.formula.smooth_terms import smooth_calls
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,6 +73,7 @@ class SavedFit(Part):
     rows: Rows | None
     parts: dict[Literal["zero", "dispersion", "thresholds"], FixedPartResult] = Field(default_factory=dict)
     residual_part: ResidualPartResult | None = None
+    smooths: tuple[SmoothPartResult, ...] = ()
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
@@ -92,6 +96,8 @@ class SavedFit(Part):
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},
             "dispersion parameters": self.criteria.parameters.keys() <= set(known),
             "dispersion": "dispersion" not in self.parts or bool(known),
+            "smooths": [s.term for s in self.smooths] == [name_of(c) for c in smooth_calls(encoding.spec.fixed)]
+            and {n for s in self.smooths for n in s.columns} <= set(self.fixed.terms),
             "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None),
             "thresholds": (None if thresholds is None else thresholds.terms) == named,
             "zero inflation": (zero is None)

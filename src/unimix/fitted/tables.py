@@ -17,6 +17,7 @@ from unimix.fitted.schema import (
     ModelInfo,
     RandomPartResult,
     ResidualPartResult,
+    SmoothPartResult,
     Status,
 )
 from unimix.stats.inference import wald_interval, wald_test
@@ -76,6 +77,18 @@ def variance_components(random: Random, residual: Residual) -> pd.DataFrame:
     for column in ("term1", "term2"):  # a missing term is None, never NaN
         table[column] = pd.Series([row[column] for row in rows], dtype=object)
     return table
+
+
+def with_sds(random: Random, smooths: Sequence[SmoothPartResult]) -> Random:
+    """The blocks of group effects, and the curves of smooths as blocks of one standard deviation."""
+    return (*random, *(smooth.component for smooth in smooths))
+
+
+def smooth_terms(smooths: Sequence[SmoothPartResult]) -> pd.DataFrame:
+    """Smooths: index term; columns basis, k, edf, sd, and from and to, the range that was fitted."""
+    rows = [(s.basis, s.k, s.edf, s.sd, *s.range) for s in smooths]
+    index = pd.Index([s.term for s in smooths], name="term")
+    return pd.DataFrame(rows, columns=["basis", "k", "edf", "sd", "from", "to"], index=index)
 
 
 def _residual_rows(residual: Residual) -> list[_ResidualRow]:

@@ -91,7 +91,7 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
         'pls'
     """
     fit_arguments = FitArguments.read(recommend, formula, data, arguments)
-    problem = fit_arguments.problem(formula, data)
+    problem = fit_arguments.problem(formula, data).mixed
     crossed = n_dense_effects(problem.design) > MANY
     able = {e.info.name: e for e in _by_rank(registry.others().values(), crossed=crossed) if _can(e, problem)}
     sampled = fit_arguments.method == "posterior" or bool(fit_arguments.priors)

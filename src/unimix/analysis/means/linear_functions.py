@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
 from unimix.fitted.describe import df_words, is_robust
 from unimix.fitted.sampled import fixed_draws
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.tables import wald_table
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.cluster_robust import Sandwich
@@ -38,6 +39,8 @@ ENDLESS = (
 )
 """Note on functions without a finite estimate."""
 
+ROUNDING = 1e-9
+"""Weight of a coefficient, relative to the largest and in units of its standard error, that is taken as rounding."""
 NORMAL_DRAWS = 4000
 """Number of draws from a posterior that is known only by its mean and covariance matrix."""
 
@@ -253,6 +256,63 @@ class FixedInference:
         return statistic, numerator, denominator, p_value
 
 
+@dataclass(frozen=True)
+class SmoothInference(FixedInference):
+    """Inference about the coefficients of a result with smooths.
+
+    Functions of the other fixed effects alone have the tests of the mixed model. Functions of a curve have its Bayesian
+    covariance and normal quantiles (:mod:`unimix.likelihood.curves`).
+
+    Attributes:
+        mixed: Inference about the fixed effects of the mixed model.
+        kept: Positions of these fixed effects.
+    """
+
+    mixed: FixedInference = field(kw_only=True)
+    kept: tuple[int, ...] = field(kw_only=True)
+
+    def joint_test(self, weights: FloatArray) -> tuple[float, float, float, float]:
+        """Test that all rows of L beta are zero: that of the mixed model, or Wald's test if a curve is among them."""
+        if self.has_curve(weights).any():
+            return super().joint_test(weights)
+        return self.mixed.joint_test(weights[:, list(self.kept)])
+
+    def has_curve(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether functions, shape (m, p), depend on a curve by more than rounding, shape (m,)."""
+        sizes = np.abs(weights) * np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        curved = np.delete(sizes, list(self.kept), axis=1)
+        return np.asarray((curved > ROUNDING * sizes.max(axis=1, initial=0.0)[:, None]).any(axis=1))
+
+
+def _beside_smooths(fit: FittedModel, method: str | None) -> FixedInference:
+    """Inference about the coefficients of a result with smooths."""
+    if method == "kenward-roger":
+        raise OptionError("df_method='kenward-roger' is not computed beside a smooth: use 'satterthwaite'.")
+    form = mixed_form(fit)
+    mixed, place = fixed_inference(form, method), {name: j for j, name in enumerate(fit.fixed.terms)}
+    kept = tuple(place[name] for name in form.fixed.terms)
+
+    def df_of(weights: FloatArray) -> FloatArray:
+        df, plain = np.full(len(weights), np.inf), ~inference.has_curve(weights)
+        if plain.any():
+            df[plain] = mixed.df_of(weights[plain][:, list(kept)])
+        return df
+
+    inference = SmoothInference(
+        np.asarray(fit.fixed.estimate),
+        np.asarray(fit.fixed.covariance),
+        df_of,
+        None,
+        np.eye(len(place)),
+        None,
+        mixed.method,
+        np.asarray(fit.fixed.unbounded),
+        mixed=mixed,
+        kept=kept,
+    )
+    return inference
+
+
 def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInference:
     """Prepare inference about functions of a result's fixed effects.
 
@@ -270,6 +330,8 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
     if fit._unsaved.sandwich is not None:
         return _robust(fit, fit._unsaved.sandwich, method)
+    if fit.smooths:
+        return _beside_smooths(fit, method)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
     method = _checked_method(fit, method) or fit.fixed.df_method
     nothing, endless = np.eye(p), np.asarray(fit.fixed.unbounded)
