@@ -17,12 +17,13 @@ from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.design.smooths import mixed_design, unpenalised
 from unimix.fitted.derived_parts import assembled
-from unimix.fitted.model import Model
+from unimix.fitted.model import FittedModel, Model
 from unimix.fitted.schema import FixedPartResult, Part, SmoothPartResult
 from unimix.likelihood.curves import curves_at
 from unimix.stats.inference import wald_interval
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 BY_COEFFICIENT = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
 
 
@@ -103,6 +104,22 @@ def _with_curves(
     if own.unbounded.size:
         unbounded[:, kept] = own.unbounded
     return own.model_copy(update={"terms": names, "covariance": covariance, "unbounded": unbounded, **columns})
+
+
+def mixed_columns(
+    fit: FittedModel, x: FloatArray
+) -> tuple[FloatArray, tuple[FloatArray, ...], tuple[IntArray, ...]]:
+    """Columns of the fixed effects, shape (n, p), as those of the mixed model of a result with smooths.
+
+    Returns:
+        Columns of the mixed model's fixed effects; those of each curve; and the level of each row, which is always 0.
+    """
+    place = {name: j for j, name in enumerate(fit.fixed.terms)}
+    curves = [[place[name] for name in smooth.curve.terms] for smooth in fit.smooths]
+    curved = {j for own in curves for j in own}
+    kept = [j for j in range(len(place)) if j not in curved]
+    levels = np.zeros(len(x), dtype=np.int64)
+    return np.ascontiguousarray(x[:, kept]), tuple(x[:, own] for own in curves), (levels,) * len(curves)
 
 
 def mixed_form(fit: Model) -> Model:

@@ -17,6 +17,7 @@ from unimix.analysis.means.equivalence import equivalence_columns
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
 from unimix.fitted.describe import df_words, is_robust
+from unimix.fitted.joint_df import df_of_curves
 from unimix.fitted.sampled import fixed_draws
 from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.tables import wald_table
@@ -261,7 +262,8 @@ class SmoothInference(FixedInference):
     """Inference about the coefficients of a result with smooths.
 
     Functions of the other fixed effects alone have the tests of the mixed model. Functions of a curve have its Bayesian
-    covariance and normal quantiles (:mod:`unimix.likelihood.curves`).
+    covariance (:mod:`unimix.likelihood.curves`) and, in linear models, Satterthwaite's degrees of freedom as predictions
+    of group effects have them.
 
     Attributes:
         mixed: Inference about the fixed effects of the mixed model.
@@ -296,6 +298,8 @@ def _beside_smooths(fit: FittedModel, method: str | None) -> FixedInference:
         df, plain = np.full(len(weights), np.inf), ~inference.has_curve(weights)
         if plain.any():
             df[plain] = mixed.df_of(weights[plain][:, list(kept)])
+        if mixed.method == "satterthwaite" and not plain.all():
+            df[~plain] = df_of_curves(fit, weights[~plain])
         return df
 
     inference = SmoothInference(
