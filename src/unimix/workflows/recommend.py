@@ -147,7 +147,7 @@ def _written(arguments: Mapping[str, Any]) -> str:
 def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> list[str]:
     design, requested = problem.design, problem.arguments
     notes = []
-    few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW})
+    few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW and not b.is_smooth})
     if few:
         warning = f"Few levels: {', '.join(few)}. Their variances are very uncertain"
         way = f"; backend={posterior!r} shows how uncertain" if posterior else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +277,10 @@ class SmoothInference(FixedInference):
         """Test that all rows of L beta are zero: that of the mixed model, or Wald's test if a curve is among them."""
         if self.has_curve(weights).any():
             return super().joint_test(weights)
-        return self.mixed.joint_test(weights[:, list(self.kept)])
+        own = list(self.kept)
+        return replace(self.mixed, beta=self.beta[own], covariance=self.covariance[np.ix_(own, own)]).joint_test(
+            weights[:, own]
+        )
 
     def has_curve(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
         """Whether functions, shape (m, p), depend on a curve by more than rounding, shape (m,)."""
