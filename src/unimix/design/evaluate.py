@@ -30,8 +30,8 @@ from unimix.formula.allowed import (
 from unimix.formula.contrasts import Contrast, contrast_from_node
 from unimix.formula.functions import ELEMENTWISE, STATEFUL, State
 from unimix.formula.level_means import LEVEL_MEANS, mean_name
-from unimix.formula.smooths import SMOOTH
 from unimix.formula.parser import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
+from unimix.formula.smooths import SMOOTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

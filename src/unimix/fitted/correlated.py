@@ -1,4 +1,4 @@
-"""Refusal of analyses that are not meant for correlated residuals, for residuals of several variances, or for curves."""
+"""Refusal of analyses that assume independent residuals of one variance, or fixed effects without a penalty."""
 
 from __future__ import annotations
 

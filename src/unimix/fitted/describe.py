@@ -45,6 +45,8 @@ MOST_PLACES = 8
 """Decimals beyond which a number is written with a power of ten."""
 MOST_IN_TEXT = 5
 """Decimals beyond which a number in a sentence is written with a power of ten."""
+STRAIGHT = 1e-6
+"""Effective degrees of freedom of a curve below which it is a straight line."""
 NEGLIGIBLE = 1e-8
 """Share of the response's standard deviation (of 1 on the scale of a link) below which a standard deviation is zero."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -243,9 +245,8 @@ def of_smooths(fit: FittedModel) -> frozenset[str]:
 
 
 def straight(fit: FittedModel) -> list[SmoothPartResult]:
-    """The smooths whose curve has no variance."""
-    size = float(np.std(fit.rows.linear_predictor)) if fit.smooths else 1.0
-    return [s for s in fit.smooths if s.sd <= NEGLIGIBLE * size]
+    """The smooths whose curve has no variance, so that their penalised columns have no degrees of freedom."""
+    return [s for s in fit.smooths if s.edf - (len(s.columns) - len(s.curve.terms)) < STRAIGHT]
 
 
 def status_words(fit: FittedModel) -> str:

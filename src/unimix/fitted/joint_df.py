@@ -30,7 +30,7 @@ STEP = 1e-4
 
 
 def df_of_curves(fit: FittedModel, weights: FloatArray) -> FloatArray:
-    """Degrees of freedom of functions L beta of the fixed effects and curves of a linear model with smooths, shape (m,).
+    """Degrees of freedom of functions L beta of fixed effects and curves of a linear model with smooths, shape (m,).
 
     Args:
         fit: The result.

@@ -106,9 +106,7 @@ def _with_curves(
     return own.model_copy(update={"terms": names, "covariance": covariance, "unbounded": unbounded, **columns})
 
 
-def mixed_columns(
-    fit: FittedModel, x: FloatArray
-) -> tuple[FloatArray, tuple[FloatArray, ...], tuple[IntArray, ...]]:
+def mixed_columns(fit: FittedModel, x: FloatArray) -> tuple[FloatArray, tuple[FloatArray, ...], tuple[IntArray, ...]]:
     """Columns of the fixed effects, shape (n, p), as those of the mixed model of a result with smooths.
 
     Returns:

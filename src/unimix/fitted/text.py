@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from unimix.display import Block, TextTable, as_text
-from unimix.fitted import tables
 from unimix.errors import listing
+from unimix.fitted import tables
 from unimix.fitted.describe import is_robust, model_text, of_smooths, shown_sds, spread_words, straight
 from unimix.fitted.formatting import column, decimals, number, p_direction, p_value
 from unimix.fitted.model import FittedModel
@@ -61,7 +61,9 @@ def straight_lines(fit: FittedModel) -> str:
     if not terms:
         return ""
     several = len(terms) > 1
-    lines = "are straight lines: the variances of their curves are" if several else "is a straight line: its curve's SD is"
+    lines = (
+        "are straight lines: the variances of their curves are" if several else "is a straight line: its curve's SD is"
+    )
     return f"{listing(terms)} {lines} estimated as zero."
 
 

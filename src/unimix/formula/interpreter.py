@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from unimix.errors import Fault, FormulaError
 from unimix.formula.allowed import check_expression, expression_columns
 from unimix.formula.expand import expand, expand_node, remaining_atoms
+from unimix.formula.parser import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
 from unimix.formula.smooth_terms import ALONE, misplaced, repeated, smooth_faults
 from unimix.formula.smooths import SMOOTH
-from unimix.formula.parser import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
 from unimix.formula.terms import FixedPart, ModelSpec, RandomTerm, ResidualTerm
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ def _read(options: dict[str, Any]) -> tuple[int, str, bool]:
     return int(k), bs, True
 
 
-def _learn(x: FloatArray, k: int, bs: str, given: bool) -> State:  # noqa: FBT001
+def _learn(x: FloatArray, k: int, bs: str, given: bool) -> State:
     """Learn a basis from data, and turn it into the straight line and penalised columns."""
     values = np.unique(x)
     if len(values) < k:

@@ -8,9 +8,9 @@ their mean moves by -C when the fixed effects move. With V the covariance of the
 
 This is the Bayesian covariance of the curve at the estimated variances, whose intervals have nearly their probability
 on average over the curve (Nychka 1988, JASA 83:1134-1143; Marra & Wood 2012, Scand. J. Statist. 39:53-74).
-The effective degrees of freedom are the part of the trace of (X'WX + S)^-1 X'WX that belongs to the smooth's columns, as
-in mgcv (Wood 2017, section 5.4.2): their number, less the trace of Cov(u) over its effects with V = (X'WX - G'C)^-1 and
-G = U'WX.
+The effective degrees of freedom are the part of the trace of (X'WX + S)^-1 X'WX that belongs to the smooth's columns,
+as in mgcv (Wood 2017, section 5.4.2): their number, less the trace of Cov(u) over its effects with
+V = (X'WX - G'C)^-1 and G = U'WX.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def curves_at(
     parts = [np.arange(layout.starts[k], layout.starts[k + 1]) for k in own]
     places = np.concatenate(parts)
     weighted = weights[:, None] * mixed.x
-    g = np.column_stack([layout.transposed_times(entries, column) for column in weighted.T] or [np.empty((layout.m, 0))])
+    g = np.column_stack(
+        [layout.transposed_times(entries, column) for column in weighted.T] or [np.empty((layout.m, 0))]
+    )
     c = _solved(system.solve, g)
     units = np.zeros((layout.m, len(places)))
     units[places, np.arange(len(places))] = 1.0

@@ -20,8 +20,8 @@ from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
-from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.schema import UNSURE
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.profile.constrained_parameters import Target

@@ -262,8 +262,8 @@ class SmoothInference(FixedInference):
     """Inference about the coefficients of a result with smooths.
 
     Functions of the other fixed effects alone have the tests of the mixed model. Functions of a curve have its Bayesian
-    covariance (:mod:`unimix.likelihood.curves`) and, in linear models, Satterthwaite's degrees of freedom as predictions
-    of group effects have them.
+    covariance (:mod:`unimix.likelihood.curves`) and, in linear models, Satterthwaite's degrees of freedom, as
+    predictions of group effects have them.
 
     Attributes:
         mixed: Inference about the fixed effects of the mixed model.

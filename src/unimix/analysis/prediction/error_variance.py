@@ -43,7 +43,9 @@ def variance_and_df(
         Variances and degrees of freedom; None if the result has no degrees of freedom.
     """
     if fit.smooths:
-        return variance_and_df(mixed_form(fit), _in_mixed_model(fit, at), [*integrated, *(False for _ in fit.smooths)], residual)
+        return variance_and_df(
+            mixed_form(fit), _in_mixed_model(fit, at), [*integrated, *(False for _ in fit.smooths)], residual
+        )
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None

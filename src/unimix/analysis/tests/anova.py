@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 NO_TEST = (
-    "No row for {}: that a curve is absent is a hypothesis on the boundary, whose F or chi-squared test would be wrong. "
-    "um.bootstrap_test(fit without it, fit) tests it."
+    "No row for {}: that a curve is absent is a hypothesis on the boundary, and its F or chi-squared test would be "
+    "wrong. um.bootstrap_test(fit without it, fit) tests it."
 )
 NO_TERMS = "The model has no terms to test except the intercept."
 

@@ -147,8 +147,10 @@ def scores_of_laplace(
     rows = _row_slopes(model, fixed, solution, solution.system)
     columns, first = [design.x * rows.by_eta[:, None]], 0
     for block, factor in zip(design.blocks, factors, strict=True):
-        for element in _elements(block, whole=False):
-            columns.append(sum(block.z[:, i] * rows.by_entry[:, first + j] for i, j in element)[:, None])
+        columns += [
+            np.sum([block.z[:, i] * rows.by_entry[:, first + j] for i, j in element], axis=0)[:, None]
+            for element in _elements(block, whole=False)
+        ]
         first += len(factor)
     each = np.hstack([*columns, by_row_and_direction(design, rows.by_direction)])
     return np.stack([np.bincount(codes, column) for column in each.T], axis=1)

@@ -359,8 +359,8 @@ def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) ->
         )
     if _smooths(larger) != _smooths(smaller):
         notes.append(
-            "No p value where smooths differ: the ratio has no chi-squared distribution, because the smaller model lies "
-            "on the boundary of the larger one. um.bootstrap_test(a, b) simulates its distribution."
+            "No p value where smooths differ: the smaller model lies on the boundary of the larger one, and the ratio "
+            "has no chi-squared distribution. um.bootstrap_test(a, b) simulates its distribution."
         )
         return {"chisq": statistic, "df": step.df, "p_value": np.nan}
     return {"chisq": statistic, "df": step.df, "p_value": mixture_p_value(statistic, step.df, boundary=step.boundary)}
