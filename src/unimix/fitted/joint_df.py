@@ -15,6 +15,7 @@ import numpy.typing as npt
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.fitted.smooth_parts import mixed_columns, mixed_form
 from unimix.likelihood.lmm import penalised_least_squares
+from unimix.likelihood.lmm.denominator_df import free_parameters
 from unimix.likelihood.lmm.parameters import factors_of, parameters_of
 from unimix.stats.joint_error import conditional, predictor_variance
 
@@ -71,8 +72,9 @@ def satterthwaite_of(fit: FittedModel, error: ErrorVariance, central: FloatArray
         return error(covariances, sigma, criterion.coefficients_cov(scale**2 * unscaled))
 
     at = np.append(parameters_of(criterion.data, here.factors), [] if known is not None else np.log(here.sigma))
+    free = free_parameters(criterion.data, here.factors)
     steps = STEP * np.maximum(np.abs(at), 0.1)
-    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
+    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)[free]])
     central = variance(at) if central is None else central
     with np.errstate(divide="ignore", invalid="ignore"):
         df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)

@@ -77,11 +77,11 @@ def satterthwaite(
     slopes = np.empty((d + 1, p, p))
     slopes[:d] = np.tensordot(turn.T, by_cell.reshape(c, -1), axes=1).reshape(d, p, p)
     slopes[d] = 2.0 * cov
-    free = _free(products, factors)
+    free = free_parameters(products, factors)
     return Uncertainty(cov, slopes[free], -full[np.ix_(free, free)])
 
 
-def _free(products: Products, factors: Sequence[FloatArray]) -> npt.NDArray[np.int64]:
+def free_parameters(products: Products, factors: Sequence[FloatArray]) -> npt.NDArray[np.int64]:
     """Indices of the parameters and of log sigma, without those held on an edge and without a sigma that is known."""
     unknown = products.sigma is None
     if is_plain(products):
@@ -134,7 +134,7 @@ def kenward_roger(
         at: Profiled restricted criterion at the estimates.
         moments: Moments at the estimates.
     """
-    free = _free(products, factors)
+    free = free_parameters(products, factors)
     moments = moments.only(free[:-1] if products.sigma is None else free)
     p, cov, d = products.p, at.cov_unscaled, moments.weights
     # V = sum_a D_a V_a + I: the terms for I follow from those of the V_a.
@@ -251,7 +251,7 @@ def observed_covariance(
     e = np.append(-beta, 1.0)
     gram = at.state.gram[:p, :p] / sigma**2
     by_parameter = jacobian(products, factors).T @ (moments.a @ e)[:, :p]
-    cross = np.vstack([by_parameter, 2.0 * (at.state.gram @ e)[:p]])[_free(products, factors)].T / sigma**2
+    cross = np.vstack([by_parameter, 2.0 * (at.state.gram @ e)[:p]])[free_parameters(products, factors)].T / sigma**2
     # The information above has beta profiled out (ML) or integrated out (REML); here beta is fixed.
     information = uncertainty.information + cross.T @ np.linalg.solve(gram, cross)
     spread = Uncertainty(uncertainty.cov, uncertainty.slopes, information).variances()
