@@ -108,9 +108,14 @@ def test_linear_models_are_those_of_gam(mgcv: dict[str, Any], name: str) -> None
     assert np.abs(apart[2:]).max() < 1e-6
 
 
+@pytest.fixture(scope="module")
+def generalised() -> Any:
+    return _run(SCRIPT + BINOMIAL)
+
+
 @pytest.mark.parametrize("name", ["am", "carb"])
-def test_generalised_models_have_another_criterion_than_gam_which_is_known(name: str) -> None:
-    known = _run(SCRIPT + BINOMIAL)
+def test_generalised_models_have_another_criterion_than_gam(generalised: Any, name: str) -> None:
+    known = generalised
     data, wanted = pd.DataFrame(known["data"]), known[name]
     family = "binomial" if name == "am" else "poisson"
     fit = um.fit("am ~ s(wt, k=5)" if name == "am" else "carb ~ s(hp, k=5)", data, family=family)
@@ -134,7 +139,9 @@ def test_generalised_models_have_another_criterion_than_gam_which_is_known(name:
         inside = np.eye(z.shape[1]) + np.exp(2 * log_sd) * z.T @ (w[:, None] * z)
         return float(rows.sum() - 0.5 * penalty @ c**2 - 0.5 * np.linalg.slogdet(inside)[1]), c, w
 
-    best = minimize(lambda t: -joint_mode(t[0])[0], [0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    best = minimize(
+        lambda t: -joint_mode(t[0])[0], [0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+    )
     value, c, w = joint_mode(float(best.x[0]))
     assert value == pytest.approx(wanted["value"][0], abs=1e-6)
     spread = np.sqrt(np.diag(fit.fixed.covariance).max())

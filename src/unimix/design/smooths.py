@@ -104,10 +104,12 @@ def _mixed(design: Design) -> Design:
     )
 
 
-def smooths_fault(design: Design) -> str:
-    """Message that a part of the model is not fitted beside a smooth; empty if everything is."""
+def smooths_fault(design: Design, df_method: str) -> str:
+    """Message that a part of the model, or a method, is not there beside a smooth; empty if everything is."""
     if not design.smooths:
         return ""
+    if df_method == "kenward-roger":
+        return "df_method='kenward-roger' is not computed beside a smooth: use 'satterthwaite'."
     terms = listing(s.term for s in design.smooths)
     if design.parts:
         names = " and ".join({"zero": "ziformula=", "dispersion": "dispformula="}[n] for n in design.parts)

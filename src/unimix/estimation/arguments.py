@@ -172,7 +172,7 @@ class FitArguments:
                 sigma=None if self.sigma is None else float(self.sigma),
                 relationship=self.relationship,
             )
-        fault = smooths_fault(design) or method_fault(mixed_design(design), self.method, self.df_method)
+        fault = smooths_fault(design, self.df_method) or method_fault(mixed_design(design), self.method, self.df_method)
         if fault:
             raise OptionError(fault)
         return FitProblem(design, self, time.perf_counter() - started)

@@ -30,8 +30,9 @@ DEFAULT_SIZE = 10
 SMALLEST = {"tp": 3, "cr": 3, "ps": 4}
 """Smallest number of basis functions."""
 LARGEST = 100
-MOST_KNOTS = 2000
-"""Largest number of different values from which a thin plate basis is made, as in mgcv."""
+MOST_KNOTS, DENSE = 2000, 300
+"""Largest number of different values from which a thin plate basis is made, as in mgcv; and that up to which all
+eigenvalues are computed."""
 USAGE = "Usage: s(x), s(x, k=10) or s(x, k=10, bs='cr'), with bs= 'tp', 'cr' or 'ps'."
 
 
@@ -101,9 +102,6 @@ def _learn(x: FloatArray, k: int, bs: str, given: bool) -> State:
 
 def _basis(t: FloatArray, state: State) -> FloatArray:
     """All k functions at standardised values t (n,), before the constraint, shape (n, k)."""
-    if state["bs"] == "tp":
-        distance = np.abs(t[:, None] - np.asarray(state["knots"])[None, :])
-        return np.column_stack([distance**3 / 12.0 @ state["radial"], np.ones_like(t), t])
     first, last = state["ends"]
     inside = np.clip(t, first, last)
     function = _function(state)
@@ -114,36 +112,46 @@ def _function(state: State) -> CubicSpline | BSpline:
     from scipy.interpolate import BSpline, CubicSpline
 
     knots = np.asarray(state["knots"])
-    if state["bs"] == "cr":
-        return CubicSpline(knots, np.eye(len(knots)), bc_type="natural")
-    return BSpline(knots, np.eye(len(knots) - 4), 3)
+    if state["bs"] == "ps":
+        return BSpline(knots, np.eye(len(knots) - 4), 3)
+    return CubicSpline(knots, np.asarray(state["values"]), bc_type="natural")
 
 
 def _learn_tp(knots: FloatArray, k: int, state: State) -> FloatArray:
-    """Thin plate basis: the k largest eigenvectors of the radial functions, less straight lines; return the penalty."""
+    """Thin plate basis: the k largest eigenvectors of the radial functions, less straight lines; return the penalty.
+
+    Its functions are natural cubic splines, and are kept by their values at the knots.
+    """
     if len(knots) > MOST_KNOTS:
         knots = knots[np.linspace(0, len(knots) - 1, MOST_KNOTS).round().astype(int)]
     radial = np.abs(knots[:, None] - knots[None, :]) ** 3 / 12.0
-    values, vectors = _largest(radial, k)
+    sizes, vectors = _largest(radial, k)
     lines = np.column_stack([np.ones_like(knots), knots])
     orthogonal = np.linalg.qr((lines.T @ vectors).T, mode="complete")[0][:, 2:]
     penalty = np.zeros((k, k))
-    penalty[:-2, :-2] = orthogonal.T @ (values[:, None] * orthogonal)
-    state.update(knots=knots, radial=vectors @ orthogonal)
+    penalty[:-2, :-2] = orthogonal.T @ (sizes[:, None] * orthogonal)
+    state.update(knots=knots, values=np.hstack([(vectors * sizes) @ orthogonal, lines]))
+    state["ends"] = [float(knots[0]), float(knots[-1])]
     return penalty
 
 
 def _largest(matrix: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:
     """The k eigenvalues of largest size of a symmetric matrix (m, m), and their eigenvectors (m, k)."""
-    values, vectors = np.linalg.eigh(matrix)
-    chosen = np.argsort(-np.abs(values), kind="stable")[:k]
-    return values[chosen], vectors[:, chosen]
+    if len(matrix) > DENSE and k < len(matrix) // 4:
+        from scipy.sparse.linalg import eigsh
+
+        start = np.cos(np.arange(len(matrix), dtype=np.float64) ** 2)  # without the symmetries of the knots
+        sizes, vectors = eigsh(matrix, k, which="LM", v0=start, tol=0)
+    else:
+        sizes, vectors = np.linalg.eigh(matrix)
+    chosen = np.argsort(-np.abs(sizes), kind="stable")[:k]
+    return np.asarray(sizes[chosen]), np.asarray(vectors[:, chosen])
 
 
 def _learn_cr(values: FloatArray, k: int, state: State) -> FloatArray:
     """Natural cubic splines by their values at quantiles of the different values; return the penalty."""
     knots = np.quantile(values, np.linspace(0, 1, k))
-    state.update(knots=knots, ends=[float(knots[0]), float(knots[-1])])
+    state.update(knots=knots, values=np.eye(k), ends=[float(knots[0]), float(knots[-1])])
     # second derivatives at the knots are linear between them
     bend = _function(state)(knots, 2)
     width = np.diff(knots)
