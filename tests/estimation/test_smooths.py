@@ -101,7 +101,7 @@ def test_models_beside_which_a_curve_is_not_fitted(rows: pd.DataFrame, arguments
         lambda f: f.hypotheses("`s(x)` = 0"),
     ],
 )
-def test_analyses_that_would_take_the_curve_for_fixed_effects_are_refused(fit: um.FitResult, analysis) -> None:  # noqa: ANN001
+def test_analyses_that_would_take_the_curve_for_fixed_effects_are_refused(fit: um.FitResult, analysis) -> None:
     with pytest.raises(UnimixError):
         analysis(fit)
 
@@ -208,7 +208,7 @@ def test_a_curve_is_compared_with_a_line_by_simulation_only(fit: um.FitResult, r
 
 
 def test_many_different_values_have_a_basis_of_some_of_them() -> None:
-    """Above 2,000 different values the basis is made from 2,000, by the largest eigenvalues alone; mgcv takes 2,000 too."""
+    """Above 2,000 different values the basis is made from 2,000 of them, as in mgcv, by the largest eigenvalues."""
     rng = np.random.default_rng(1)
     x = np.sort(rng.uniform(size=2500))
     y = np.sin(20 * x) + 0.1 * rng.normal(size=2500)

@@ -1,4 +1,4 @@
-"""Smooths ``s(x)`` against what they are: smoothing splines, dense matrices, and the likelihood written down plainly."""
+"""Smooths ``s(x)`` against smoothing splines, dense matrices, and the likelihood written down plainly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from scipy.special import gammaln
 import unimix as um
 from unimix.design.smooths import mixed_design
 from unimix.fitted.smooth_parts import mixed_form
-
 
 B_SPLINES = "y ~ bs(x, knots=c(0.2495, 0.5, 0.7505), lower_bound=-0.001, upper_bound=1.001)"
 

@@ -39,7 +39,6 @@ from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.functions import decode_state, fitted_range
 from unimix.formula.interpreter import parse, used_columns
 from unimix.formula.parser import Call, render, walk
-from unimix.formula.smooths import SMOOTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -362,7 +361,7 @@ class Encoding(BaseModel):
         Args:
             data: New rows, whose columns have been transformed before.
         """
-        notes, how = [], {"bs": ", as R does", SMOOTH: " as a straight line"}
+        notes = []
         columns, _ = self._complete_columns(data, self.predictors)
         env = self.environment(columns)
         atoms = remaining_atoms(expand(self.spec.fixed)).values()
@@ -371,13 +370,13 @@ class Encoding(BaseModel):
             bounds = fitted_range(node.function, state)
             if bounds is None:
                 continue
-            low, high = bounds
+            low, high, how = bounds
             values = np.asarray(evaluate(node.arguments[0], env))
             outside = int(((values < low) | (values > high)).sum())
             if outside:
                 notes.append(
                     f"{outside} of {len(values)} rows lie outside the range of {render(node.arguments[0])} that was "
-                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there{how[node.function]}."
+                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there{how}."
                 )
         return notes
 

@@ -285,6 +285,7 @@ def tidy(
     fixed: FixedPartResult,
     random: Random,
     residual: Residual,
+    smooths: Sequence[SmoothPartResult],
     effects: object,
     *,
     exponentiate: bool,
@@ -297,6 +298,7 @@ def tidy(
         fixed: Fixed effects.
         random: Random effects.
         residual: Residual SD, or the covariance of the residuals; None without a scale.
+        smooths: Smooths, whose SDs are among those of the random effects.
         effects: One key or several of :data:`VERBS` or of ``parts`` (under the names of :data:`PARTS`), or ``"all"``.
         exponentiate: Whether to exponentiate the fixed effects and the zero inflation (to odds ratios).
         parts: Models of zero inflation and dispersion, by their keys.
@@ -324,7 +326,8 @@ def tidy(
         elif n == "fixed":
             frames.append(tidy_fixed(fixed, random, residual, exponentiate=exponentiate, draws=draws))
         else:
-            frames.append(VERBS[n](fixed, random, residual))
+            blocks = with_sds(random, smooths) if n == "ran_pars" else random
+            frames.append(VERBS[n](fixed, blocks, residual))
     if len(frames) == 1:
         return frames[0]
     columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in frames)]

@@ -193,13 +193,16 @@ STATEFUL: dict[str, Transform] = {
 }
 
 
-def fitted_range(function: str, state: State) -> tuple[float, float] | None:
-    """Range of the values from which ``bs()`` or ``s()`` learnt its state; None for any other function."""
+def fitted_range(function: str, state: State) -> tuple[float, float, str] | None:
+    """Range of the values from which ``bs()`` or ``s()`` learnt its state, and how the function goes on beyond it.
+
+    None for any other function.
+    """
     if function == SMOOTH:
-        return float(state["range"][0]), float(state["range"][1])
+        return float(state["range"][0]), float(state["range"][1]), " as a straight line"
     if function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
         return None
-    return float(state["lower_bound"]), float(state["upper_bound"])
+    return float(state["lower_bound"]), float(state["upper_bound"]), ", as R does"
 
 
 def encode_state(value: Any) -> Any:
