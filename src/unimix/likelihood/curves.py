@@ -68,8 +68,11 @@ def curves_at(
     """
     layout, factors = layout_of(mixed), relative_factors(tuple(covariances), 1.0)
     entries = layout.entries(factors)
-    weights = _weights(mixed, beta, modes, sigma, parameters)
-    system = layout.factorise(entries, weights)
+    weights, expected = _weights(mixed, beta, modes, sigma, parameters)
+    try:
+        system = layout.factorise(entries, weights)
+    except np.linalg.LinAlgError:  # the log density is convex far from its mode: use the expected information
+        weights, system = expected, layout.factorise(entries, expected)
     own = [k for k, b in enumerate(mixed.blocks) if b.is_smooth]
     parts = [np.arange(layout.starts[k], layout.starts[k + 1]) for k in own]
     places = np.concatenate(parts)
@@ -106,14 +109,16 @@ def _solved(solve: object, right: FloatArray) -> FloatArray:
 
 def _weights(
     mixed: Design, beta: FloatArray, modes: Sequence[FloatArray], sigma: float, parameters: Mapping[str, float]
-) -> FloatArray:
-    """Information of each row about its linear predictor, shape (n,)."""
+) -> tuple[FloatArray, FloatArray]:
+    """Observed and expected information of each row about its linear predictor, shapes (n,)."""
     if mixed.is_linear:
-        return (np.ones(mixed.n) if mixed.weights is None else mixed.weights) / sigma**2
+        exact = (np.ones(mixed.n) if mixed.weights is None else mixed.weights) / sigma**2
+        return exact, exact
     eta = mixed.x @ beta + (0.0 if mixed.offset is None else mixed.offset)
     for block, own in zip(mixed.blocks, modes, strict=True):
         eta = eta + np.einsum("nq,nq->n", block.z, np.asarray(own)[block.codes])
-    return row_log_likelihood(mixed, np.array([parameters[n] for n in mixed.parameters]), eta).observed
+    rows = row_log_likelihood(mixed, np.array([parameters[n] for n in mixed.parameters]), eta)
+    return rows.observed, rows.expected
 
 
 __all__ = ["Curves", "curves_at"]
