@@ -95,9 +95,9 @@ class FitResult(Printed, FittedModel):
             >>> import unimix as um
             >>> fit = um.fit("Reaction ~ s(Days, k=5) + (1 | Subject)", um.load_dataset("sleepstudy"))
             >>> fit.smooth_terms.round(2)
-                          basis  k  edf   sd  from   to
+                         basis  k  edf   sd  from   to
             term
-            s(Days, k=5)     tp  5  1.0  0.0   0.0  9.0
+            s(Days, k=5)    tp  5  1.0  0.0   0.0  9.0
         """
         return tables.smooth_terms(self.smooths)
 

@@ -168,6 +168,10 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         sigma=fit.model.sigma,
         smooths=smooths_of(fit.spec, coded.names[0], encoding.kept, encoding.environment(columns).states),
     )
+    if [(s.term, s.columns) for s in fit.smooths] != [
+        (s.term, tuple(names[j] for j in s.columns)) for s in design.smooths
+    ]:
+        raise DataError(CHANGED.format("its smooths are not those of its formula"))
     design.keep(REBUILT, lambda: True)
     return design
 

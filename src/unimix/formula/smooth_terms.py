@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unimix.errors import Fault
-from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.parser import Call, Node, render, walk
 from unimix.formula.smooths import SMOOTH, USAGE
 
@@ -29,8 +28,9 @@ ALONE = (
 
 
 def smooth_calls(part: FixedPart) -> list[Call]:
-    """The smooths of a fixed part, in order."""
-    return [n for n in remaining_atoms(expand(part)).values() if isinstance(n, Call) and n.function == SMOOTH]
+    """The smooths of a fixed part, in order; each is a summand of its own."""
+    smooths = [n for n in part.added if isinstance(n, Call) and n.function == SMOOTH]
+    return list({render(call): call for call in smooths}.values())
 
 
 def misplaced(node: Node) -> list[Fault]:
