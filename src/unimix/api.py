@@ -210,7 +210,7 @@ def explain(
         ...
     """
     engine, checked = _read_call(explain, formula, data, backend, arguments)
-    problem = checked.problem(formula, data)
+    problem = checked.problem(formula, data).mixed
     design, request = problem.design, problem.request(engine)
     others = {n: (b, b.adapted(problem.request(b), design)) for n, b in registry.others().items()}
     able = [n for n, (b, asked) in others.items() if not b.refusals(design, asked)]

@@ -12,6 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar
 
+import pandas as pd
+
 from unimix.analysis.certificate import certify
 from unimix.analysis.checks import check as checks
 from unimix.analysis.checks import collinearity as collinear
@@ -47,7 +49,7 @@ from unimix.analysis.tests import drop_terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
 from unimix.errors import OptionError, UnimixError
-from unimix.fitted import rebuild_design, text, whole_results
+from unimix.fitted import rebuild_design, tables, text, whole_results
 from unimix.fitted.accessor import Accessor
 from unimix.fitted.model import Effects, FittedModel
 from unimix.foreign_names import suggests_names
@@ -82,6 +84,23 @@ class FitResult(Printed, FittedModel):
     _view = text.view
     __repr__ = text.sentence
     with_data = rebuild_design.with_data
+
+    @property
+    def smooth_terms(self) -> pd.DataFrame:
+        """Smooths ``s(x)``: index term; columns basis, k, edf, sd, from, to (the range that was fitted).
+
+        edf are the effective degrees of freedom, one for a straight line; sd is the root mean square, over the rows, of
+        the standard deviation of the curve about a straight line, in units of the linear predictor.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ s(Days, k=5) + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.smooth_terms.round(2)
+                         basis  k  edf   sd  from   to
+            term
+            s(Days, k=5)    tp  5  1.0  0.0   0.0  9.0
+        """
+        return tables.smooth_terms(self.smooths)
 
     # one file for result, draws and data
     save = whole_results.save

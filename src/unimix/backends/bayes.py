@@ -110,6 +110,7 @@ class Bayes(Backend):
         rank=10,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
+        smooths=NotYet("curves are not sampled yet."),
         no_random_part=Yes(),
         group_effects=Yes(),
         weights=Yes(),

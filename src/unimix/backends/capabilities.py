@@ -48,14 +48,16 @@ class NotYet:
 Answer = Yes | Never | Upstream | NotYet
 
 UNASKED = NotYet("unimix does not ask this of the engine.")
-"""Answer of sheets that say nothing about the group ``known``, whose features are refused unless they are claimed."""
+"""Answer of sheets that say nothing about a feature of :data:`REFUSED`."""
+REFUSED = ("known", "smooths")
+"""Groups of features that are refused unless they are claimed."""
 
 
 class Capabilities(Mapping[Feature, Answer]):
     """Complete capability sheet, with one answer per feature.
 
     Args:
-        default: Answer for every feature that is not named, but those of the group ``known``, which are refused then.
+        default: Answer for every feature that is not named, but those of :data:`REFUSED`, which are refused then.
         answers: Answers by the name of a feature in small letters (``offset``, ``kenward_roger``), or of a group of
             :data:`~unimix.design.features.FEATURE_GROUPS` (``group_effects``, ``bayesian``); the answer for a feature
             takes precedence over that for its group.
@@ -80,7 +82,7 @@ class Capabilities(Mapping[Feature, Answer]):
         self._answers: dict[Feature, Answer] = {}
         for feature in Feature:
             group = groups.get(feature, "")
-            answer = answers.get(feature.name.lower(), answers.get(group, UNASKED if group == "known" else default))
+            answer = answers.get(feature.name.lower(), answers.get(group, UNASKED if group in REFUSED else default))
             if answer is not None:
                 self._answers[feature] = answer
         absent = [f.name.lower() for f in Feature if f not in self._answers]

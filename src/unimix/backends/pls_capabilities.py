@@ -23,6 +23,7 @@ CAPABILITIES = Capabilities(
     zero_inflation=Yes(),
     dispersion_formula=Yes("on the log scale; of a linear model, the residual standard deviations"),
     known=Yes("in linear models"),
+    smooths=Yes("as random effects with one variance"),
 )
 FAMILIES = FamilySheet({}, {}, others=Yes())
 MOST_PARAMETERS, MOST_TIMES = 400, 2000

@@ -31,7 +31,7 @@ PEAKS = (
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a generalised model beyond the sheets."""
-    if design.is_structured:
+    if any(b.structure != "us" and not b.is_smooth for b in design.blocks):
         structures = listing(dict.fromkeys(b.structure for b in design.blocks if b.structure != "us"))
         return [f"{structures} covariances of a generalised model: pls has them for linear models. Use 'glmmtmb'"]
     if design.dispersion is not None and len(design.family.parameters) > 1:

@@ -95,6 +95,7 @@ class PyMC(Backend):
         rank=20,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
+        smooths=NotYet("curves are not sampled yet."),
         no_random_part=Yes(),
         group_effects=Yes(),
         weights=Yes(),

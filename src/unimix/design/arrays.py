@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ class RandomBlock:
         coordinates: Times or places of the columns, shape (q,), if the structure needs them; else empty.
         relationship: Root R of the known relationship matrix A = R R' of the levels, shape (L, L); None for
             independent levels.
+        is_smooth: Whether the effects are the coefficients of a smooth's curve, and the only level is all rows.
     """
 
     group: str
@@ -65,6 +66,7 @@ class RandomBlock:
     structure: str = "us"
     coordinates: tuple[float, ...] = ()
     relationship: FloatArray | None = None
+    is_smooth: bool = False
 
     @property
     def own_variances(self) -> FloatArray:
@@ -97,6 +99,36 @@ class RandomBlock:
         """The term as it would be written, with at most four of its columns."""
         shown = self.terms if self.q <= 4 else (*self.terms[:2], "...", self.terms[-1])
         return f"({' + '.join(shown)} | {self.group})"
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Columns of a smooth ``s(x)`` among the fixed effects of a design (:mod:`unimix.design.smooths`).
+
+    Attributes:
+        term: Name of the term.
+        basis: Kind of basis: tp, cr or ps.
+        range: Smallest and largest value that was fitted; the curve is a straight line beyond.
+        line: Index of the column of the straight line; None if it is a combination of other columns and was left out.
+        curved: Indices of the columns whose coefficients are penalised, and have one variance.
+    """
+
+    term: str
+    basis: str
+    range: tuple[float, float]
+    line: int | None
+    curved: tuple[int, ...]
+
+    def among(self, kept: Sequence[int]) -> Smooth:
+        """The smooth in a design that keeps the columns with these indices, its curve's among them."""
+        place = {j: i for i, j in enumerate(kept)}
+        line = None if self.line is None else place.get(self.line)
+        return replace(self, line=line, curved=tuple(place[j] for j in self.curved))
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Indices of all columns."""
+        return (*(() if self.line is None else (self.line,)), *self.curved)
 
 
 @dataclass(frozen=True)
@@ -185,6 +217,7 @@ class Design:
         residual: Covariance of the residuals, or None for independent residuals with one variance (or a dispersion).
         compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
         sigma: Known residual standard deviation of a row with weight 1; None if it is a parameter.
+        smooths: Smooths among the fixed effects; none in the mixed model that estimates them.
     """
 
     spec: ModelSpec
@@ -210,6 +243,7 @@ class Design:
     compression: Compression | None = None
     residual: ResidualBlock | None = None
     sigma: float | None = None
+    smooths: tuple[Smooth, ...] = ()
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -371,7 +405,7 @@ class Design:
         for part in self.parts.values():
             digest.update(np.ascontiguousarray(part.x).tobytes())
         known = () if self.sigma is None else (self.sigma,)
-        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts, *known]
+        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts, *known, *self.smooths]
         digest.update(repr(names).encode())
         if self.residual is not None:
             for index in (self.residual.codes, self.residual.times):

@@ -34,6 +34,7 @@ from unimix.design.relationships import related
 from unimix.design.residual_block import residual_block
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
+from unimix.design.smooths import smooths_of
 from unimix.design.structured_times import check_times, coordinates_of
 from unimix.design.typed_columns import (
     Column,
@@ -194,6 +195,7 @@ def build_design(  # noqa: PLR0915  one step after the other
         column_terms=column_terms(spec.fixed, names, owners),
         residual=None if spec.residual is None else residual_block(spec.residual, given_levels, columns),
         sigma=sigma,
+        smooths=smooths_of(spec, names, kept, env.states),
     )
     check_estimable(design)
     check_variances(design)

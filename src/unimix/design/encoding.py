@@ -37,7 +37,7 @@ from unimix.errors import DataError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns, expression_variables, part_variables
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
-from unimix.formula.functions import decode_state
+from unimix.formula.functions import decode_state, fitted_range
 from unimix.formula.interpreter import parse, used_columns
 from unimix.formula.parser import Call, render, walk
 
@@ -356,7 +356,7 @@ class Encoding(BaseModel):
         return numbers
 
     def beyond_splines(self, data: Any) -> list[str]:
-        """Notes on rows of new data where a B-spline is extrapolated, because they lie outside the fitted range.
+        """Notes on rows of new data where a spline is extrapolated, because they lie outside the fitted range.
 
         Args:
             data: New rows, whose columns have been transformed before.
@@ -367,15 +367,16 @@ class Encoding(BaseModel):
         atoms = remaining_atoms(expand(self.spec.fixed)).values()
         for node in dict.fromkeys(n for atom in atoms for n in walk(atom) if isinstance(n, Call)):
             state = env.states.get(render(node), {})
-            if node.function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
+            bounds = fitted_range(node.function, state)
+            if bounds is None:
                 continue
-            low, high = float(state["lower_bound"]), float(state["upper_bound"])
+            low, high, how = bounds
             values = np.asarray(evaluate(node.arguments[0], env))
             outside = int(((values < low) | (values > high)).sum())
             if outside:
                 notes.append(
                     f"{outside} of {len(values)} rows lie outside the range of {render(node.arguments[0])} that was "
-                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there, as R does."
+                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there{how}."
                 )
         return notes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
 from unimix.design.covariance_structures import BY_DISTANCE, IN_TIME
 from unimix.design.frames import index_hint
+from unimix.design.smooths import mixed_design
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
 from unimix.formula.allowed import expression_variables
@@ -124,6 +126,7 @@ def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
 def check_estimable(design: Design) -> None:
     """Raise a DataError, with all faults, if no engine could estimate the model from these data."""
     faults: list[str] = []
+    design = replace(mixed_design(design), blocks=design.blocks)  # the coefficients of curves need no rows of their own
     n, p = design.n_obs, design.p
     # In families without a residual scale an effect per row models overdispersion and may be fitted.
     # The same holds where the residual variance of each row is known, as in a meta-analysis.

@@ -31,6 +31,7 @@ from unimix.formula.contrasts import Contrast, contrast_from_node
 from unimix.formula.functions import ELEMENTWISE, STATEFUL, State
 from unimix.formula.level_means import LEVEL_MEANS, mean_name
 from unimix.formula.parser import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
+from unimix.formula.smooths import SMOOTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -309,7 +310,8 @@ def _stateful(node: Call, env: Environment) -> Value:
         raise DataError(f"{key} cannot be computed: {error} {transform.usage}") from error
     if values.ndim == 1:
         return values
-    return MatrixValue(values, tuple(str(j + 1) for j in range(values.shape[1])))
+    first = ("line",) if node.function == SMOOTH else ()
+    return MatrixValue(values, (*first, *(str(j + 1) for j in range(values.shape[1] - len(first)))))
 
 
 def _level_mean(node: Call, env: Environment) -> FloatArray:

@@ -41,6 +41,7 @@ class Feature(Enum):
     RESIDUAL_COVARIANCE = "correlated residuals or residual variances by time, residual='ar1(time | id)'"
     KNOWN_SIGMA = "a known residual standard deviation, sigma="
     RELATIONSHIP = "a known relationship matrix of the levels, relationship="
+    SMOOTH = "a smooth curve, s(x)"
 
 
 FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
@@ -65,6 +66,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
     ),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA, Feature.RESIDUAL_COVARIANCE),
     "known": (Feature.KNOWN_SIGMA, Feature.RELATIONSHIP),
+    "smooths": (Feature.SMOOTH,),
 }
 """Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
@@ -132,8 +134,9 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
         priors: Whether the user gave priors.
     """
     needs: set[Feature] = set()
-    blocks = design.blocks
-    if not blocks:
+    needs |= {Feature.SMOOTH} if design.smooths or any(b.is_smooth for b in design.blocks) else set()
+    blocks = tuple(b for b in design.blocks if not b.is_smooth)
+    if not design.blocks:
         needs.add(Feature.NO_RANDOM_PART)
         if method is not None and design.residual is not None:
             needs.add(METHOD_FEATURES[method])

@@ -27,6 +27,7 @@ from unimix.backends.limits import Limits, MemoryLimit, TimeLimit, read_limits, 
 from unimix.design.arrays import Design
 from unimix.design.design import ColumnOrArray, build_design
 from unimix.design.features import METHODS, Feature, method_fault
+from unimix.design.smooths import mixed_design, smooths_fault
 from unimix.distributions.family import FamilyLike, as_family
 from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean
 from unimix.estimation.reduce import reduce
@@ -171,7 +172,7 @@ class FitArguments:
                 sigma=None if self.sigma is None else float(self.sigma),
                 relationship=self.relationship,
             )
-        fault = method_fault(design, self.method, self.df_method)
+        fault = smooths_fault(design, self.df_method) or method_fault(mixed_design(design), self.method, self.df_method)
         if fault:
             raise OptionError(fault)
         return FitProblem(design, self, time.perf_counter() - started)
@@ -259,6 +260,11 @@ class FitProblem:
     design: Design
     arguments: FitArguments
     design_seconds: float = 0.0
+
+    @property
+    def mixed(self) -> FitProblem:
+        """The problem as engines see it: that of the mixed model, if the design has smooths."""
+        return replace(self, design=mixed_design(self.design))
 
     def adapted(self, engine: Backend) -> FitProblem:
         """Return the problem with its arguments adapted to an engine."""

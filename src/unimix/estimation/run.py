@@ -13,11 +13,13 @@ from unimix.backends.capture import same_error_state
 from unimix.backends.cost import or_else
 from unimix.backends.interface import FitRequest, Outcome, Start
 from unimix.design.arrays import Design
+from unimix.design.smooths import mixed_design
 from unimix.distributions.prior_text import write_given
 from unimix.errors import LimitError, OptionError
 from unimix.estimation.arguments import FitArguments, FitProblem
 from unimix.estimation.assemble import assemble
 from unimix.fitted.schema import PRIORS, EngineInfo
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.unsaved import Refitter, Unsaved
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 from unimix.parallel.blas_threads import one_thread
@@ -62,7 +64,7 @@ class EngineRefitter(Refitter[FitResult]):
 
     def batch_size(self, design: Design) -> int:
         """Number of responses of a design that are best prepared together; 1 if that gains nothing."""
-        return self.engine.batch_size(design)
+        return self.engine.batch_size(mixed_design(design))
 
     @same_error_state()
     def prepare(self, designs: Sequence[Design], like: Design) -> None:
@@ -72,6 +74,7 @@ class EngineRefitter(Refitter[FitResult]):
             designs: Designs that differ in their responses only.
             like: Design of the model that was fitted to the original data.
         """
+        designs, like = [mixed_design(d) for d in designs], mixed_design(like)
         request = self._problem(like, None, "normal").request(self.engine)
         if designs and not self.engine.refusals(designs[0], request):
             with one_thread(when=designs[0].is_small):
@@ -98,7 +101,7 @@ def refuse_unsupported(engine: Backend, problem: FitProblem) -> None:
     Raises:
         UnsupportedModelError: If the engine cannot express the model.
     """
-    _refuse(engine, problem.design, problem.request(engine))
+    _refuse(engine, problem.mixed.design, problem.mixed.request(engine))
 
 
 def _refuse(engine: Backend, design: Design, request: FitRequest) -> None:
@@ -115,7 +118,7 @@ def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResu
     Raises:
         OptionError: If the engine takes no start for this model.
     """
-    design = problem.design
+    design = mixed_design(problem.design)
     if (
         not engine.takes_start
         or not (design.is_linear and design.has_covariances)
@@ -128,7 +131,7 @@ def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResu
     gap = first.certificate().gap
     if gap <= NOTICEABLE:
         return first
-    covariances, sigma = best_covariances(first, design)
+    covariances, sigma = best_covariances(mixed_form(first), design)
     source = f"unimix's own optimum, because the first search ended {gap:.3g} log-likelihood below it"
     second = fit_once(engine, problem, Start(covariances, sigma, source))
     if second.log_likelihood > first.log_likelihood:
@@ -151,10 +154,10 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
         FitError: If the engine fails.
         LimitError: If the fit was stopped at its limit of time or memory.
     """
-    design = problem.design
+    design, problem = problem.design, problem.mixed
     request = replace(problem.request(engine), start=start)
-    _refuse(engine, design, request)
-    outcome = _fitted(engine, design, request)
+    _refuse(engine, problem.design, request)
+    outcome = _fitted(engine, problem.design, request)
     started = time.perf_counter()
     estimates = outcome.estimates
     info = EngineInfo(

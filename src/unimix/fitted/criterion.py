@@ -9,6 +9,7 @@ from unimix.design.arrays import Design
 from unimix.design.modelled_variances import residual_cells
 from unimix.design.typed_columns import as_numbers
 from unimix.fitted.model import FittedModel
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.evaluation import Evaluation
 
@@ -49,11 +50,12 @@ def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
     """The likelihood criterion of a linear mixed model, and its evaluation at the fit's estimates.
 
     Args:
-        fit: A linear model with group effects. Posterior means are evaluated by REML.
+        fit: A linear model with group effects or smooths. Posterior means are evaluated by REML.
 
     Raises:
         DataError: If the result was loaded or unpickled and has not been given its data.
     """
+    fit = mixed_form(fit)
     criterion = LinearCriterion.of(likelihood_arrays(fit))
     reml = fit.fixed.interval == "credible" or fit.criteria.criterion == "REML"
     return criterion, criterion.at(*covariances_of(fit), reml=reml)

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.response import SUCCESS
+from unimix.errors import listing
 from unimix.fitted.no_rows import NoRows
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
+    from unimix.fitted.schema import SmoothPartResult
 
 _DEGREES = {
     "satterthwaite": "Satterthwaite's degrees of freedom",
@@ -43,6 +45,8 @@ MOST_PLACES = 8
 """Decimals beyond which a number is written with a power of ten."""
 MOST_IN_TEXT = 5
 """Decimals beyond which a number in a sentence is written with a power of ten."""
+STRAIGHT = 1e-6
+"""Effective degrees of freedom of a curve below which it is a straight line."""
 NEGLIGIBLE = 1e-8
 """Share of the response's standard deviation (of 1 on the scale of a link) below which a standard deviation is zero."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -235,8 +239,21 @@ def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
     return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
 
 
+def of_smooths(fit: FittedModel) -> frozenset[str]:
+    """Names of the fixed effects that are coefficients of smooths, which tables of coefficients leave out."""
+    return frozenset(name for smooth in fit.smooths for name in smooth.columns)
+
+
+def straight(fit: FittedModel) -> list[SmoothPartResult]:
+    """The smooths whose curve has no variance, so that their penalised columns have no degrees of freedom."""
+    return [s for s in fit.smooths if s.edf - (len(s.columns) - len(s.curve.terms)) < STRAIGHT]
+
+
 def status_words(fit: FittedModel) -> str:
     """A warning for a fit that is singular or did not converge; empty for any other fit."""
+    if fit.status.state == "singular" and straight(fit):
+        lines = listing(s.term for s in straight(fit))
+        return f"The variance of the curve of {lines} is estimated as zero: it is a straight line."
     if fit.status.state == "singular":
         return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
     if fit.status.state == "converged":

@@ -30,6 +30,7 @@ from unimix.fitted.schema import (
     RandomPartResult,
     ResidualPartResult,
     Rows,
+    SmoothPartResult,
     Status,
 )
 from unimix.fitted.unsaved import Refitter, Unsaved
@@ -59,6 +60,7 @@ class FittedModel:
         notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
         parts: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale), ``thresholds`` (ordered responses).
         residual_part: Covariance of the residuals, where they are correlated or have several variances; else None.
+        smooths: Smooths s(x), whose coefficients are among the fixed effects.
     """
 
     model: ModelInfo
@@ -72,6 +74,7 @@ class FittedModel:
     notes: tuple[str, ...]
     parts: dict[str, FixedPartResult] = field(default_factory=dict)
     residual_part: ResidualPartResult | None = None
+    smooths: tuple[SmoothPartResult, ...] = ()
     _unsaved: Unsaved = field(default_factory=Unsaved)
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -184,7 +187,7 @@ class FittedModel:
     @property
     def variance_components(self) -> pd.DataFrame:
         """Columns group, term1, term2, covariance, sdcor (SD or correlation): lme4's ``as.data.frame(VarCorr(m))``."""
-        return tables.variance_components(self.random, self.residual_part or self._scale)
+        return tables.variance_components(tables.with_sds(self.random, self.smooths), self.residual_part or self._scale)
 
     @property
     def group_effects(self) -> tables.GroupTables:
@@ -256,9 +259,7 @@ class FittedModel:
     @cached_property
     def family(self) -> Family:
         """Distribution of the response, with its link."""
-        if self._unsaved.design is not None:
-            return self._unsaved.design.family
-        return self.model.distribution()
+        return self.model.distribution() if self._unsaved.design is None else self._unsaved.design.family
 
     @property
     def dispersion_parameters(self) -> FloatArray:
@@ -329,12 +330,11 @@ class FittedModel:
         """One row per estimate, with broom's column names.
 
         Args:
-            effects: Kind of effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs
-                (coefficients per level); zero_inflation and dispersion, if they are modelled; a list of these, whose
-                tables are stacked; or all.
-            exponentiate: Whether to exponentiate the fixed effects and their intervals, which gives odds ratios, rate
-                ratios or ratios of means for the links log, logit and cloglog. Of a posterior these are summaries of
-                the exponentiated draws, or of a lognormal distribution where it is a normal approximation.
+            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
+                level); zero_inflation and dispersion, if they are modelled; a list of these, stacked; or all.
+            exponentiate: Whether to exponentiate the fixed effects and their intervals: odds ratios, rate ratios or
+                ratios of means (links log, logit and cloglog). Of a posterior these are summaries of the exponentiated
+                draws, or of a lognormal distribution where it is a normal approximation.
 
         Returns:
             Columns effect, term, estimate, std.error, p.value, conf.low, conf.high and others of broom. Fixed effects
@@ -354,7 +354,7 @@ class FittedModel:
         if exponentiate:
             tables.check_ratios(self.model)
         draws = ratio_draws(self) if exponentiate else None
-        of = (self.fixed, self.random, self.residual_part or self._scale)
+        of = (self.fixed, self.random, self.residual_part or self._scale, self.smooths)
         return tables.tidy(*of, effects, exponentiate=exponentiate, parts=self.parts, draws=draws)
 
     def glance(self) -> pd.DataFrame:

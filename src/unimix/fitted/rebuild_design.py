@@ -15,6 +15,7 @@ from unimix.design.encoding import CHANGED
 from unimix.design.new_data import NewRows
 from unimix.design.residual_block import residual_block
 from unimix.design.response import SUCCESS
+from unimix.design.smooths import smooths_of
 from unimix.design.structured_times import coordinates_of
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
@@ -163,7 +164,12 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
         if fit.residual_part is None or fit.spec.residual is None
         else residual_block(fit.spec.residual, of_residuals, of_residuals, fit.residual_part.form),
         sigma=fit.model.sigma,
+        smooths=smooths_of(fit.spec, coded.names[0], encoding.kept, encoding.environment(columns).states),
     )
+    if [(s.term, s.columns) for s in fit.smooths] != [
+        (s.term, tuple(names[j] for j in s.columns)) for s in design.smooths
+    ]:
+        raise DataError(CHANGED.format("its smooths are not those of its formula"))
     design.keep(REBUILT, lambda: True)
     return design
 

@@ -21,6 +21,7 @@ from unimix.fitted.schema import (
     RandomPartResult,
     ResidualPartResult,
     Rows,
+    SmoothPartResult,
     Status,
 )
 
@@ -70,6 +71,7 @@ class SavedFit(Part):
     rows: Rows | None
     parts: dict[Literal["zero", "dispersion", "thresholds"], FixedPartResult] = Field(default_factory=dict)
     residual_part: ResidualPartResult | None = None
+    smooths: tuple[SmoothPartResult, ...] = ()
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
@@ -97,6 +99,7 @@ class SavedFit(Part):
             == (encoding.dispersion is not None),
             "covariance of the residuals": (self.residual_part is None) == (encoding.residual is None)
             and (self.residual_part is None or self.residual_part.relative == ("dispersion" in self.parts)),
+            "smooths": {n for s in self.smooths for n in s.columns} <= set(self.fixed.terms),
             "thresholds": (None if thresholds is None else thresholds.terms) == named,
             "zero inflation": (zero is None)
             == (self.rows is None or self.rows.zero_probability is None)

@@ -13,6 +13,7 @@ from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.estimates import Evidence
 from unimix.design.residual_block import ResidualStructure
 from unimix.design.row_labels import RowLabels
+from unimix.design.smooths import CURVE
 from unimix.distributions.family import Cumulative, Family, as_family
 from unimix.fitted.arrays import Array, Real
 from unimix.formula.covariance_names import STRUCTURES
@@ -215,6 +216,54 @@ class RandomPartResult(Part):
         self._require_shape((n, q), "modes", "mode_sd")
         self._require_shape((n, q, q), "mode_covariance")
         return self
+
+
+class SmoothPartResult(Part):
+    """One smooth ``s(x)``, whose coefficients are among the fixed effects.
+
+    Attributes:
+        term: Name of the term.
+        basis: Kind of basis: tp, cr or ps.
+        k: Number of functions of the basis.
+        range: Smallest and largest value that was fitted.
+        columns: Names of its fixed effects: that of the straight line, unless it was left out, and those of the curve.
+        edf: Effective degrees of freedom of the line and the curve: one for a straight line, k - 1 without a penalty.
+        curve: The coefficients of the curve as effects of one level. Their standard deviation is the root mean square,
+            over the rows, of the standard deviation of the curve about a straight line.
+    """
+
+    term: str
+    basis: Literal["tp", "cr", "ps"]
+    k: Count
+    range: tuple[Real, Real]
+    columns: tuple[str, ...]
+    edf: Real
+    curve: RandomPartResult
+
+    @model_validator(mode="after")
+    def _one_curve(self) -> Self:
+        if len(self.curve.levels) != 1 or self.columns[-len(self.curve.terms) :] != self.curve.terms:
+            raise ValueError("a smooth has one curve, whose coefficients are fixed effects")
+        return self
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the curve about a straight line, in units of the linear predictor."""
+        return float(self.curve.sd[0])
+
+    @property
+    def component(self) -> RandomPartResult:
+        """The smooth as one row of a table of standard deviations."""
+        block, one = self.curve, np.ones((1, 1))
+        first = {name: getattr(block, name)[:1] for name in ("unit", "sd")}
+        first |= {"covariance": block.covariance[:1, :1], "mode_covariance": block.mode_covariance[:, :1, :1]}
+        first |= {"modes": block.modes[:, :1], "mode_sd": block.mode_sd[:, :1], "correlation": one}
+        return block.model_copy(update={"terms": (CURVE,), **first})
+
+
+def is_curve(block: RandomPartResult) -> bool:
+    """Whether a block holds the coefficients of a smooth's curve; a grouping factor has two levels at least."""
+    return block.levels == (CURVE,)
 
 
 class ResidualPartResult(Part):

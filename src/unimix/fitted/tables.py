@@ -17,6 +17,7 @@ from unimix.fitted.schema import (
     ModelInfo,
     RandomPartResult,
     ResidualPartResult,
+    SmoothPartResult,
     Status,
 )
 from unimix.stats.inference import wald_interval, wald_test
@@ -76,6 +77,18 @@ def variance_components(random: Random, residual: Residual) -> pd.DataFrame:
     for column in ("term1", "term2"):  # a missing term is None, never NaN
         table[column] = pd.Series([row[column] for row in rows], dtype=object)
     return table
+
+
+def with_sds(random: Random, smooths: Sequence[SmoothPartResult]) -> Random:
+    """The blocks of group effects, and the curves of smooths as blocks of one standard deviation."""
+    return (*random, *(smooth.component for smooth in smooths))
+
+
+def smooth_terms(smooths: Sequence[SmoothPartResult]) -> pd.DataFrame:
+    """Smooths: index term; columns basis, k, edf, sd, and from and to, the range that was fitted."""
+    rows = [(s.basis, s.k, s.edf, s.sd, *s.range) for s in smooths]
+    index = pd.Index([s.term for s in smooths], name="term")
+    return pd.DataFrame(rows, columns=["basis", "k", "edf", "sd", "from", "to"], index=index)
 
 
 def _residual_rows(residual: Residual) -> list[_ResidualRow]:
@@ -275,6 +288,7 @@ def tidy(
     fixed: FixedPartResult,
     random: Random,
     residual: Residual,
+    smooths: Sequence[SmoothPartResult],
     effects: object,
     *,
     exponentiate: bool,
@@ -287,6 +301,7 @@ def tidy(
         fixed: Fixed effects.
         random: Random effects.
         residual: Residual SD, or the covariance of the residuals; None without a scale.
+        smooths: Smooths, whose SDs are among those of the random effects.
         effects: One key or several of :data:`VERBS` or of ``parts`` (under the names of :data:`PARTS`), or ``"all"``.
         exponentiate: Whether to exponentiate the fixed effects and the zero inflation (to odds ratios).
         parts: Models of zero inflation and dispersion, by their keys.
@@ -314,7 +329,8 @@ def tidy(
         elif n == "fixed":
             frames.append(tidy_fixed(fixed, random, residual, exponentiate=exponentiate, draws=draws))
         else:
-            frames.append(VERBS[n](fixed, random, residual))
+            blocks = with_sds(random, smooths) if n == "ran_pars" else random
+            frames.append(VERBS[n](fixed, blocks, residual))
     if len(frames) == 1:
         return frames[0]
     columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in frames)]

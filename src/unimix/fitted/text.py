@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from unimix.display import Block, TextTable, as_text
+from unimix.errors import listing
 from unimix.fitted import tables
-from unimix.fitted.describe import is_robust, model_text, shown_sds, spread_words
+from unimix.fitted.describe import is_robust, model_text, of_smooths, shown_sds, spread_words, straight
 from unimix.fitted.formatting import column, decimals, number, p_direction, p_value
 from unimix.fitted.model import FittedModel
 from unimix.fitted.schema import ResidualPartResult
@@ -42,7 +43,28 @@ def sentence(fit: FittedModel) -> str:
 def fixed_table(fit: FittedModel) -> TextTable:
     """Fixed effects for printing; columns without values are left out."""
     z = None if fit.fixed.interval == "credible" else fit.fixed.df_method == "normal"
-    return _coefficients(fit.fixed_effects, z=z)
+    return _coefficients(fit.fixed_effects.drop(index=list(of_smooths(fit))), z=z)
+
+
+def smooth_table(fit: FittedModel) -> TextTable:
+    """Smooths for printing: basis, number of functions, effective degrees of freedom, and the curve's SD."""
+    table = tables.smooth_terms(fit.smooths)
+    shown = {"basis": list(table["basis"]), "k": [str(k) for k in table["k"]]}
+    shown |= {"edf": [decimals(v, 2) for v in table["edf"]], "sd": column(table["sd"])}
+    rows = tuple(zip(map(str, table.index), *shown.values(), strict=True))
+    return TextTable(("", *shown), rows, "llrrr", stub=1, indent=2)
+
+
+def straight_lines(fit: FittedModel) -> str:
+    """A sentence about smooths whose curve has no variance; empty if there are none."""
+    terms = [s.term for s in straight(fit)]
+    if not terms:
+        return ""
+    several = len(terms) > 1
+    lines = (
+        "are straight lines: the variances of their curves are" if several else "is a straight line: its curve's SD is"
+    )
+    return f"{listing(terms)} {lines} estimated as zero."
 
 
 def _coefficients(table: pd.DataFrame, *, z: bool | None) -> TextTable:
@@ -107,13 +129,16 @@ def view(fit: FittedModel) -> list[Block]:
         f"Fixed effects ({', '.join(t for t in (level, df, robust) if t)})",
         fixed_table(fit),
     ]
+    if fit.smooths:
+        blocks += ["", "Smooths (edf: effective degrees of freedom; sd: of the curve about a line)", smooth_table(fit)]
+        blocks += [line] if (line := straight_lines(fit)) else []
     if fit.random:
         blocks += ["", "Random effects", random_table(fit)]
     elif "sigma" not in fit.criteria.parameters or fit.residual_part is not None:
         pass
     elif fit.model.sigma is not None:
         blocks += ["", f"Known residual standard deviation {number(fit.sigma)}"]
-    elif fit.fixed.interval == "credible":
+    elif fit.fixed.interval == "credible" or fit.smooths:
         blocks += ["", f"Residual standard deviation {number(fit.sigma)}"]
     elif fit.model.method != "least squares":
         blocks += ["", f"Residual standard deviation {number(fit.sigma)} (maximum likelihood)"]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.formula.smooths import SMOOTH, USAGE, smooth_columns
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -187,7 +189,20 @@ STATEFUL: dict[str, Transform] = {
     "ns": Transform(
         _ns, ("df", "knots"), ("df", "knots", "include_intercept", "boundary_knots"), "Usage: ns(x, df=3)."
     ),
+    SMOOTH: Transform(smooth_columns, (), ("k", "bs"), USAGE),
 }
+
+
+def fitted_range(function: str, state: State) -> tuple[float, float, str] | None:
+    """Range of the values from which ``bs()`` or ``s()`` learnt its state, and how the function goes on beyond it.
+
+    None for any other function.
+    """
+    if function == SMOOTH:
+        return float(state["range"][0]), float(state["range"][1]), " as a straight line"
+    if function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
+        return None
+    return float(state["lower_bound"]), float(state["upper_bound"]), ", as R does"
 
 
 def encode_state(value: Any) -> Any:

@@ -9,6 +9,8 @@ from unimix.errors import Fault, FormulaError
 from unimix.formula.allowed import check_expression, expression_columns
 from unimix.formula.expand import expand, expand_node, remaining_atoms
 from unimix.formula.parser import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
+from unimix.formula.smooth_terms import ALONE, misplaced, repeated, smooth_faults
+from unimix.formula.smooths import SMOOTH
 from unimix.formula.terms import FixedPart, ModelSpec, RandomTerm, ResidualTerm
 
 if TYPE_CHECKING:
@@ -172,6 +174,7 @@ class _Interpreter:
             else:
                 fixed.append((sign, node))
         part = self.fixed_part(fixed, dot_allowed=True)
+        self.faults += [] if self.faults else repeated(part)
         if self.faults:
             raise FormulaError(self.formula, sorted(self.faults, key=lambda f: f.position or 0))
         return ModelSpec(self.formula, response, part, tuple(random), tuple(offsets))
@@ -214,6 +217,8 @@ class _Interpreter:
                 pass
             case Call(function) if function == "offset":
                 self.fault("offset() stands on its own in the sum: y ~ x + offset(z).", node)
+            case Call(function) if function == SMOOTH and not dot_allowed:
+                self.fault(f"{render(node)} {ALONE}", node)
             case Call():
                 self.expression(node, "a term")
             case Bar():
@@ -249,7 +254,9 @@ class _Interpreter:
         return []
 
     def expression(self, node: Node, role: str) -> None:
-        self.faults += check_expression(node, role)
+        alone = role == "a term" and isinstance(node, Call) and node.function == SMOOTH
+        self.faults += check_expression(node, role) or (smooth_faults(node) if alone else [])  # type: ignore[arg-type]
+        self.faults += misplaced(node) if role == "a term" else misplaced(Unary("+", node, node.position))
 
     def random_terms(self, bar: Bar) -> list[RandomTerm]:
         part = self.fixed_part(_summands(bar.left), dot_allowed=False)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from unimix.fitted.describe import of_smooths
+from unimix.fitted.tables import with_sds
 from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain_names
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
     for label, fit in fits:
         f = fit.fixed
         for term, estimate, lower, upper in zip(f.terms, f.estimate, f.lower, f.upper, strict=True):
+            if term in of_smooths(fit):
+                continue
             rows.append(
                 {
                     "part": "fixed",
@@ -38,7 +42,11 @@ def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
                     "interval": f"{100 * f.level:g}% {f.interval} intervals",
                 }
             )
-        sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
+        sds = [
+            (f"SD({t} | {b.group})", float(s))
+            for b in with_sds(fit.random, fit.smooths)
+            for t, s in zip(b.terms, b.sd, strict=True)
+        ]
         residual = [("SD(Residual)", fit.sigma)] if "sigma" in fit.criteria.parameters else []
         for name, sd in [*sds, *residual]:
             rows.append(

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from unimix.design.arrays import Design
+from unimix.design.smooths import mixed_design
 from unimix.fitted.criterion import covariances_of
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.result import FitResult
 from unimix.testing import dense
 from unimix.testing.generalised import check_generalised
@@ -27,6 +29,7 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
     Raises:
         AssertionError: If the fit and the likelihood disagree.
     """
+    fit, design = mixed_form(fit), mixed_design(design)
     if not design.is_linear:
         check_generalised(fit, design)
         return

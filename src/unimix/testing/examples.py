@@ -41,6 +41,7 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.RESIDUAL_COVARIANCE: ("series ~ x", {"residual": "ar1(t | g:sub)"}),
     Feature.DISPERSION_FORMULA: ("count ~ x + (1 | g)", {"family": "negative_binomial", "dispformula": "~ x"}),
     Feature.KNOWN_SIGMA: ("y ~ x + (1 | g)", {"sigma": 1.0}),
+    Feature.SMOOTH: ("y ~ s(x, k=6) + (1 | g)", {}),
     Feature.RELATIONSHIP: ("y ~ x + (1 | g)", {"relationship": {"g": _RELATED}}),
 }
 """Formula and arguments of one model per feature, with the columns of :func:`unimix.testing.simulate_rich`."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from unimix.analysis.intervals.parameters import parameters_of
 from unimix.errors import OptionError, did_you_mean, listing
+from unimix.fitted.correlated import refuse_smooths
 from unimix.result import FitResult
 
 UNITS = ("raw", "d", "ratio")
@@ -33,6 +34,7 @@ def assumed_parameters(
     Raises:
         OptionError: If parameters are missing or unknown; the message names all of them.
     """
+    refuse_smooths(planned, "Power under assumed parameters")
     known = {p.name: p.target.kind for p in parameters_of(planned) if p.target is not None}
     names = {
         "fixed": [n for n, kind in known.items() if kind == "fixed"],

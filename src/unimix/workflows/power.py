@@ -23,7 +23,7 @@ from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelEr
 from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
-from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.correlated import refuse_correlated, refuse_smooths
 from unimix.fitted.describe import is_robust
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
@@ -190,6 +190,7 @@ def power(
                6      10     60  ...
     """
     refuse_correlated(fit, "A simulation of power")
+    refuse_smooths(fit, "A simulation of power")
     if is_robust(fit):
         raise UnimixError(
             "um.power simulates from the estimated variances and tests with model-based standard errors: give the fit "

@@ -91,7 +91,7 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
         'pls'
     """
     fit_arguments = FitArguments.read(recommend, formula, data, arguments)
-    problem = fit_arguments.problem(formula, data)
+    problem = fit_arguments.problem(formula, data).mixed
     crossed = n_dense_effects(problem.design) > MANY
     able = {e.info.name: e for e in _by_rank(registry.others().values(), crossed=crossed) if _can(e, problem)}
     sampled = fit_arguments.method == "posterior" or bool(fit_arguments.priors)
@@ -147,7 +147,7 @@ def _written(arguments: Mapping[str, Any]) -> str:
 def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> list[str]:
     design, requested = problem.design, problem.arguments
     notes = []
-    few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW})
+    few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW and not b.is_smooth})
     if few:
         warning = f"Few levels: {', '.join(few)}. Their variances are very uncertain"
         way = f"; backend={posterior!r} shows how uncertain" if posterior else ""

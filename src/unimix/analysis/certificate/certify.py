@@ -14,7 +14,9 @@ from unimix.analysis.certificate.linear import LinearGround
 from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.analysis.certificate.verdicts import not_checkable
 from unimix.design.arrays import Design
+from unimix.design.smooths import mixed_design
 from unimix.fitted.criterion import likelihood_arrays
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.parallel.blas_threads import one_thread
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
         design: The design that all of them were fitted to.
 
     Returns:
-        One certificate per result, in order.
+        One certificate per result, in order. Results with smooths are checked as the mixed models that they stand for.
     """
+    fits, design = [mixed_form(fit) for fit in fits], mixed_design(design)
     reason = out_of_reach(design)
     if reason:
         return [_not_checkable(fit, reason) for fit in fits]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Check
 from unimix.errors import listing
 from unimix.fitted.criterion import covariances_of
+from unimix.fitted.schema import is_curve
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
@@ -382,6 +383,9 @@ def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
     ]
     for block, covariance in zip(fit.random, own, strict=True):
         if (np.diag(relative_factors((covariance,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
+            continue
+        if is_curve(block):
+            parts.append(f"the variance of the curve of {block.group} is zero")
             continue
         size, r = np.asarray(block.sd) * np.asarray(block.unit), np.asarray(block.correlation)
         zero = size <= 1e-4 * max(float(size.max()), size_of_residual)

@@ -20,7 +20,7 @@ def out_of_reach(design: Design) -> str:
     if design.dispersion is not None and len(design.family.parameters) > 1:
         names = " and ".join(design.family.parameters)
         return f"unimix has no criterion of its own for a model of the dispersion beside {names}"
-    structures = sorted({b.structure for b in design.blocks} - {"us"})
+    structures = sorted({b.structure for b in design.blocks if not b.is_smooth} - {"us"})
     if structures and not design.family.is_linear:
         return f"unimix has no criterion of its own for {' and '.join(structures)} covariances of a generalised model"
     return next((reason for b in design.blocks if (reason := _rounded_away(b))), "")

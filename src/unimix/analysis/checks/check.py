@@ -27,6 +27,7 @@ from unimix.errors import DataError, UnimixError, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
 
@@ -268,6 +269,7 @@ def _separation(fit: FittedModel) -> Finding | None:
     """
     if fit.family.response not in ("binomial", "count"):
         return None
+    fit = mixed_form(fit)
     design = fit.design()
     endless = separated_terms(design)
     advice = f"Leave the term out, or give its coefficient {_prior(fit)}; fit.plot.forest()."

@@ -12,6 +12,7 @@ import pandas as pd
 from unimix.analysis.tests.terms import Terms, terms_of
 from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError
+from unimix.fitted.correlated import refuse_smooths
 from unimix.fitted.table_result import TableResult
 from unimix.stats.collinearity import condition_number, generalised_vif
 
@@ -82,6 +83,7 @@ def collinearity(fit: FittedModel) -> Collinearity:
         numeric predictors of interactions.
     """
     refuse_categories(fit.family, "Variance inflation, which refers to an intercept,")
+    refuse_smooths(fit, "Variance inflation")
     names = list(fit.fixed.terms)
     if "Intercept" not in names:
         raise DataError(

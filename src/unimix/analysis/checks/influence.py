@@ -18,6 +18,7 @@ from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.formatting import without_noise
 from unimix.fitted.model import own_refitter
 from unimix.fitted.schema import UNSURE
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import run_jobs
 from unimix.stats.influence import Deletions, deletions, linearise
@@ -218,7 +219,7 @@ def _sets(fit: FittedModel, design: Design, by: str | None) -> tuple[npt.NDArray
         labels = fit.rows.labels
         positions = pd.Index(np.asarray(fit.rows.index, dtype=np.int64), name="row")
         return np.arange(design.n), positions if labels is None else labels.index()
-    known = list(dict.fromkeys(b.group for b in design.blocks))
+    known = list(dict.fromkeys(b.group for b in design.blocks if not b.is_smooth))
     if by not in known:
         raise DataError(
             f"by={by!r} is not a grouping factor of this model.{did_you_mean(str(by), known)} Known: "
@@ -304,6 +305,7 @@ def influence(
         310          -0.29 -0.32
     """
     refuse_correlated(fit, "Influence of rows and groups")
+    fit = mixed_form(fit)
     if refit:
         return _by_refits(fit, own_refitter(fit), by, n_jobs=n_jobs, progress=progress)
     return _by_downdating(fit, by)

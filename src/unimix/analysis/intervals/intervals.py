@@ -21,6 +21,7 @@ from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.criterion import covariances_of, criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.profile.constrained_parameters import Target
@@ -101,6 +102,7 @@ def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -
         ci_level: Probability of the intervals.
     """
     checked_level(ci_level)
+    fit = mixed_form(fit)
     parameters = chosen(parameters_of(fit), asked)
     estimates, ends, notes = values_of(fit, parameters), np.full((len(parameters), 2), np.nan), []
     for part, kind in ((fit.fixed, "fixed"), *((part_result, name) for name, part_result in fit.parts.items())):
@@ -134,6 +136,8 @@ def _wald_of_scales(
     why = out_of_reach(design)
     if design.residual is not None:
         why = "they are not computed beside a covariance of the residuals; method='bootstrap' gives intervals"
+    if design.is_structured and not design.is_linear:
+        why = "they are not computed beside the curve of a smooth in a generalised model; method='bootstrap' gives them"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     if not design.blocks and design.is_linear:
@@ -240,6 +244,7 @@ def profile(
         "method='wald' is for the fixed effects and method='bootstrap' for all parameters.",
     )
     checked_level(ci_level)
+    fit = mixed_form(fit)
     parameters = chosen(parameters_of(fit), asked)
     why = no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
     if why:

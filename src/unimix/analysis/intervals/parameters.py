@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.grouping_factors import block_labels
+from unimix.design.smooths import CURVE
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.sampled import variable_draws
+from unimix.fitted.schema import is_curve
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.likelihood.profile.constrained_parameters import Target
 from unimix.stats.correlation_pairs import correlation_matrices
 
@@ -43,8 +46,10 @@ class Parameter:
 def parameters_of(fit: FittedModel) -> list[Parameter]:
     """All parameters: fixed effects, SDs and correlations by block, dispersion parameters, then the other parts.
 
-    The thresholds of an ordered response stand for the parameters from which they follow.
+    The thresholds of an ordered response stand for the parameters from which they follow. Those of a result with
+    smooths are the parameters of its mixed model, in which a curve has one standard deviation.
     """
+    fit = mixed_form(fit)
     parameters = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
     labels = block_labels(fit.random)
     names = [(b.group, t) for b in fit.random for t in b.terms]
@@ -52,6 +57,9 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
         # An SD is named by its grouping factor, unless two blocks of the factor have an effect of the same name.
         doubled = any(names.count((block.group, t)) > 1 for t in block.terms)
         group = label if doubled else block.group
+        if is_curve(block):
+            parameters.append(Parameter(f"sd({CURVE} | {block.group})", Target("sd", k)))
+            continue
         parameters += [Parameter(f"sd({t} | {group})", Target("sd", k, i)) for i, t in enumerate(block.terms)]
         parameters += [
             Parameter(f"cor({block.terms[i]}, {block.terms[j]} | {group})", Target("cor", k, i, j))
@@ -75,6 +83,7 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
 
 def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
     """Estimates of the parameters, shape (k,)."""
+    fit = mixed_form(fit)
 
     def value(parameter: Parameter) -> float:
         target = parameter.target

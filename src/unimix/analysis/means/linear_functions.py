@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import scipy
 from scipy import special
 
-from unimix.analysis.means.equivalence import equivalence_columns
+from unimix.analysis.means.functions import Functions, SmoothFunctions
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at, has_modelled_variances
 from unimix.fitted.describe import df_words, is_robust
+from unimix.fitted.joint_df import df_of_curves
 from unimix.fitted.sampled import fixed_draws
-from unimix.fitted.tables import wald_table
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.cluster_robust import Sandwich
 from unimix.stats.delta import delta_error, normal_draws
-from unimix.stats.direction import direction
-from unimix.stats.inference import is_unbounded, tail_probability
+from unimix.stats.inference import is_unbounded
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -38,103 +37,10 @@ ENDLESS = (
 )
 """Note on functions without a finite estimate."""
 
+ROUNDING = 1e-9
+"""Weight of a coefficient, relative to the largest and in units of its standard error, that is taken as rounding."""
 NORMAL_DRAWS = 4000
 """Number of draws from a posterior that is known only by its mean and covariance matrix."""
-
-
-@dataclass(frozen=True)
-class Functions:
-    """m linear functions L beta of the fixed effects.
-
-    Attributes:
-        weights: Matrix L, shape (m, p).
-        estimate: Estimates L beta, shape (m,).
-        covariance: Covariance matrix L V L', shape (m, m).
-        df: Degrees of freedom, shape (m,); infinite for z tests.
-        draws: L beta for every posterior draw, shape (S, m); None if there are no draws.
-        unbounded: Whether the functions have no finite estimate (separation), shape (m,): ``covariance`` does not hold
-            for these. None if all have.
-    """
-
-    weights: FloatArray
-    estimate: FloatArray
-    covariance: FloatArray
-    df: FloatArray
-    draws: FloatArray | None
-    unbounded: npt.NDArray[np.bool_] | None = None
-
-    @property
-    def std_error(self) -> FloatArray:
-        """Standard errors (posterior SDs), shape (m,); infinite for functions without a finite estimate."""
-        errors = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
-        return errors if self.unbounded is None else np.where(self.unbounded, np.inf, errors)
-
-    def table(self, level: float, index: pd.Index[Any] | None = None) -> pd.DataFrame:
-        """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
-
-        Args:
-            level: Probability of the intervals, which are t (or z) intervals, or equal-tailed quantiles of the draws.
-            index: Index of the rows; None numbers them.
-        """
-        if self.draws is not None:
-            tail = 0.5 - level / 2
-            lower, upper = np.quantile(self.draws, [tail, 1 - tail], axis=0)
-            columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": lower, "upper": upper}
-            return pd.DataFrame(columns, index=index)
-        return wald_table(self.estimate, self.std_error, self.df, level, index)
-
-
-@dataclass(frozen=True)
-class SmoothFunctions:
-    """m smooth functions of the fixed effects: by the delta method, or by posterior draws.
-
-    Attributes:
-        estimate: Values of the functions at the estimates, shape (m,).
-        gradient: Derivatives with respect to the fixed effects, shape (m, p).
-        std_error: Standard errors (posterior SDs), shape (m,).
-        df: Degrees of freedom of the gradients, shape (m,); infinite for z tests.
-        draws: Values of the functions for every posterior draw, shape (S, m); None if there are no draws.
-    """
-
-    estimate: FloatArray
-    gradient: FloatArray
-    std_error: FloatArray
-    df: FloatArray
-    draws: FloatArray | None
-
-    def table(self, level: float, alternative: str = "two-sided") -> pd.DataFrame:
-        """Columns estimate, std_error, df, statistic, p_value, lower, upper; p_direction of a posterior without tests.
-
-        Args:
-            level: Probability of the intervals; with a one-sided alternative one of their ends is infinite.
-            alternative: two-sided, greater or less.
-        """
-        upper = 0.5 + level / 2 if alternative == "two-sided" else level
-        if self.draws is not None:
-            ends = np.quantile(self.draws, [1 - upper, upper], axis=0)
-            columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": ends[0], "upper": ends[1]}
-            columns |= {"p_direction": direction(self.draws)} if alternative == "two-sided" else {}
-        else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                statistic = np.where(np.isinf(self.std_error), np.nan, self.estimate / self.std_error)
-            reach = np.where(np.isfinite(self.df), special.stdtrit(self.df, upper), special.ndtri(upper))
-            columns = {
-                "estimate": self.estimate,
-                "std_error": self.std_error,
-                "df": self.df,
-                "statistic": statistic,
-                "p_value": tail_probability(statistic, self.df, alternative),
-                "lower": self.estimate - reach * self.std_error,
-                "upper": self.estimate + reach * self.std_error,
-            }
-        frame = pd.DataFrame(columns)
-        if alternative != "two-sided":
-            frame["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
-        return frame
-
-    def equivalence(self, bounds: tuple[float, float]) -> pd.DataFrame:
-        """Columns of equivalence tests, or the posterior probability of the range."""
-        return equivalence_columns(self.estimate, self.std_error, self.df, self.draws, bounds)
 
 
 @dataclass(frozen=True)
@@ -285,6 +191,69 @@ class FixedInference:
         return statistic, numerator, denominator, p_value
 
 
+@dataclass(frozen=True)
+class SmoothInference(FixedInference):
+    """Inference about the coefficients of a result with smooths.
+
+    Functions of the other fixed effects alone have the tests of the mixed model. Functions of a curve have its Bayesian
+    covariance (:mod:`unimix.likelihood.curves`) and, in linear models, Satterthwaite's degrees of freedom, as
+    predictions of group effects have them.
+
+    Attributes:
+        mixed: Inference about the fixed effects of the mixed model.
+        kept: Positions of these fixed effects.
+    """
+
+    mixed: FixedInference = field(kw_only=True)
+    kept: tuple[int, ...] = field(kw_only=True)
+
+    def joint_test(self, weights: FloatArray) -> tuple[float, float, float, float]:
+        """Test that all rows of L beta are zero: that of the mixed model, or Wald's test if a curve is among them."""
+        if self.has_curve(weights).any():
+            return super().joint_test(weights)
+        own = list(self.kept)
+        return replace(self.mixed, beta=self.beta[own], covariance=self.covariance[np.ix_(own, own)]).joint_test(
+            weights[:, own]
+        )
+
+    def has_curve(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether functions, shape (m, p), depend on a curve by more than rounding, shape (m,)."""
+        sizes = np.abs(weights) * np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        curved = np.delete(sizes, list(self.kept), axis=1)
+        return np.asarray((curved > ROUNDING * sizes.max(axis=1, initial=0.0)[:, None]).any(axis=1))
+
+
+def _beside_smooths(fit: FittedModel, method: str | None) -> FixedInference:
+    """Inference about the coefficients of a result with smooths."""
+    if method == "kenward-roger":
+        raise OptionError("df_method='kenward-roger' is not computed beside a smooth: use 'satterthwaite'.")
+    form = mixed_form(fit)
+    mixed, place = fixed_inference(form, method), {name: j for j, name in enumerate(fit.fixed.terms)}
+    kept = tuple(place[name] for name in form.fixed.terms)
+
+    def df_of(weights: FloatArray) -> FloatArray:
+        df, plain = np.full(len(weights), np.inf), ~inference.has_curve(weights)
+        if plain.any():
+            df[plain] = mixed.df_of(weights[plain][:, list(kept)])
+        if mixed.method == "satterthwaite" and not plain.all():
+            df[~plain] = df_of_curves(fit, weights[~plain])
+        return df
+
+    inference = SmoothInference(
+        np.asarray(fit.fixed.estimate),
+        np.asarray(fit.fixed.covariance),
+        df_of,
+        None,
+        np.eye(len(place)),
+        None,
+        mixed.method,
+        np.asarray(fit.fixed.unbounded),
+        mixed=mixed,
+        kept=kept,
+    )
+    return inference
+
+
 def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInference:
     """Prepare inference about functions of a result's fixed effects.
 
@@ -302,6 +271,8 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
     if fit._unsaved.sandwich is not None:
         return _robust(fit, fit._unsaved.sandwich, method)
+    if fit.smooths:
+        return _beside_smooths(fit, method)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
     method = _checked_method(fit, method) or fit.fixed.df_method
     nothing, endless = np.eye(p), np.asarray(fit.fixed.unbounded)

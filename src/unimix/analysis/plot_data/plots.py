@@ -10,6 +10,7 @@ import pandas as pd
 from unimix.analysis.means.emmeans import Weights
 from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.plot_data.means import means_and_points
+from unimix.analysis.plot_data.smooth_curves import SmoothPlots
 from unimix.analysis.prediction import prior
 from unimix.fitted.model import interval_level
 from unimix.foreign_names import suggests_names
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @suggests_names(path="plot.")
-class Plots:
+class Plots(SmoothPlots):
     """Pictures of a fit: ``fit.plot.groups()``, ``.shrinkage()``, ``.caterpillar()``, ``.diagnostics()`` and others.
 
     Each method draws with matplotlib and returns the Axes; nothing is shown on the screen by itself. Methods that draw
@@ -37,9 +38,6 @@ class Plots:
         1   310     -63.1  -81.7  -44.5
         2   335     -45.3  -63.9  -26.7
     """
-
-    def __init__(self, fit: FittedModel) -> None:
-        self._fit = fit
 
     def __repr__(self) -> str:
         names = [n for n in dir(self) if not n.startswith("_")]

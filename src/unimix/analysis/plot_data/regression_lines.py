@@ -253,7 +253,7 @@ def population_lines(
         _frame("", _observed_x(design, name), "data", design.y),
         _frame("", grid.x, "population", line, lower, upper),
     ]
-    if fit.random and not fit.parts:
+    if fit.random and not fit.parts and not fit.smooths:
         complete, _ = complete_regression(design)
         parts.append(_frame("", grid.x, "complete", response(grid.rows.x @ complete)))
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []

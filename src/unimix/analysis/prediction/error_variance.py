@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,9 @@ from unimix.analysis.prediction.distributions import Placed
 from unimix.design.dispersion_columns import dispersion_columns
 from unimix.design.modelled_variances import residual_cells
 from unimix.fitted.correlated import refuse_correlated
-from unimix.fitted.criterion import covariances_of, criterion_at, likelihood_arrays
-from unimix.likelihood.lmm import penalised_least_squares
-from unimix.likelihood.lmm.denominator_df import free_parameters
-from unimix.likelihood.lmm.parameters import factors_of, parameters_of
+from unimix.fitted.criterion import covariances_of, likelihood_arrays
+from unimix.fitted.joint_df import satterthwaite_of
+from unimix.fitted.smooth_parts import mixed_columns, mixed_form
 from unimix.stats.joint_error import conditional, predictor_variance
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 ONLY_POPULATION = "Intervals of population means are there: level='population', interval='confidence'."
-STEP = 1e-4
-"""Step of the numerical derivatives, relative to an element of a covariance factor."""
 
 
 def variance_and_df(
@@ -47,6 +45,10 @@ def variance_and_df(
     Returns:
         Variances and degrees of freedom; None if the result has no degrees of freedom.
     """
+    if fit.smooths:
+        return variance_and_df(
+            mixed_form(fit), _in_mixed_model(fit, at), [*integrated, *(False for _ in fit.smooths)], residual
+        )
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None
@@ -81,30 +83,13 @@ def variance_and_df(
         return variance, np.full(len(x), float(fit.criteria.df_residual))
     if fixed_only:
         return variance, inference.df_of(x)
-    return variance, _satterthwaite(fit, error, variance if kind == "satterthwaite" else None)
+    return variance, satterthwaite_of(fit, error, variance if kind == "satterthwaite" else None)
 
 
-def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: FloatArray | None) -> FloatArray:
-    """Degrees of freedom 2 v^2 / var(v), shape (n,); v is computed if Kenward and Roger's adjustment is part of it."""
-    criterion, here = criterion_at(fit)
-    spread, free = here.satterthwaite.variances(), free_parameters(criterion.data, here.factors)
-    known = criterion.data.sigma
-
-    def variance(theta: FloatArray) -> FloatArray:
-        own = factors_of(criterion.data, theta if known is not None else theta[:-1])
-        scale = float(np.exp(theta[-1])) if known is None else known
-        unscaled = penalised_least_squares.profile(criterion.data, own, reml=True, whole=False).cov_unscaled
-        covariances, sigma = criterion.covariances(own, scale)
-        return error(covariances, sigma, criterion.coefficients_cov(scale**2 * unscaled))
-
-    at = np.append(parameters_of(criterion.data, here.factors), [] if known is not None else np.log(here.sigma))
-    steps = STEP * np.maximum(np.abs(at), 0.1)
-    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)[free]])
-    central = variance(at) if central is None else central
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
-    # Degrees of freedom are at least 1, because no useful interval exists below; a variance of zero gives no ratio.
-    return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf)
+def _in_mixed_model(fit: FittedModel, at: Placed) -> Placed:
+    """Rows of a result with smooths as rows of its mixed model, in which curves are effects of one level."""
+    x, z, codes = mixed_columns(fit, at.rows.x)
+    return Placed(replace(at.rows, x=x, z=(*at.rows.z, *z)), (*at.codes, *codes))
 
 
 __all__ = ["variance_and_df"]

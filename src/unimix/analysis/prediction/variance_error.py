@@ -141,6 +141,8 @@ def _unknown(fit: FittedModel) -> str:
     """The reason why the error of the variances is not known; empty if it is."""
     if is_sampled(fit) or fit.fixed.interval == "credible":
         return "a posterior has them in its draws"
+    if fit.smooths:
+        return "their errors are not computed beside a smooth"
     if not fit.random and (not fit.family.is_linear or fit.model.sigma is not None):
         return "none is estimated"
     if is_robust(fit):

@@ -13,7 +13,7 @@ from unimix.analysis.robust.clusters import Clusters
 from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.parameter_scales import from_free, to_free
 from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.correlated import refuse_correlated, refuse_smooths
 from unimix.likelihood.glmm.gradient import scores_of_laplace
 from unimix.likelihood.lmm.conditioning import column_scale, relative_factors
 from unimix.stats.cluster_robust import KINDS, Cluster, Kind, Sandwich, of_scores, sandwich
@@ -49,6 +49,7 @@ class Robust:
 
 def robust_part(fit: FittedModel, kind: Kind | None, cluster: Any) -> Robust:
     """Compute cluster-robust standard errors; see :meth:`unimix.FitResult.robust`."""
+    refuse_smooths(fit, "A cluster-robust covariance matrix")
     refuse_correlated(fit, "A cluster-robust covariance matrix")
     kind = kind or ("CR2" if fit.family.is_linear else "CR1")
     _check(fit, kind)

@@ -18,6 +18,7 @@ from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
 from unimix.fitted.correlated import refuse_correlated
 from unimix.fitted.model import has_design
 from unimix.fitted.rebuild_design import with_data
+from unimix.fitted.smooth_parts import mixed_form
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
 from unimix.stats.cooks_distance import cooks_distance, standardized
@@ -72,6 +73,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
             f"Weighted residuals and leverages are not defined for a model with {listing(fit.parts)}: fit.augment() "
             "gives fitted values and plain residuals."
         )
+    fit = mixed_form(fit)
     design, rows = fit.design(), fit.rows
     weights = rows.trials if rows.trials is not None else rows.weights
     pearson = fit.residuals("pearson")

@@ -19,7 +19,7 @@ from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, v
 from unimix.analysis.tests.anova import anova
 from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.correlated import refuse_correlated, refuse_smooths
 from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.null_model import between_and_within
@@ -117,6 +117,8 @@ def effect_sizes(
     checked_level(ci_level)
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.{did_you_mean(str(kind), KINDS)}")
+    if kind != "partial":
+        refuse_smooths(fit, f"kind={kind!r}", "kind='partial' has the F tests of the other terms.")
     if kind == "d":
         return EffectSizes(kind, *_differences(fit, ci_level), ci_level)
     if list(fit.fixed.terms) == ["Intercept"] or not fit.fixed.terms:

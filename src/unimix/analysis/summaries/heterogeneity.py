@@ -14,6 +14,7 @@ from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.design.frames import one_row
 from unimix.display import Block
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
+from unimix.fitted.correlated import refuse_smooths
 from unimix.fitted.formatting import p_phrase, text_table
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
@@ -126,6 +127,7 @@ def heterogeneity(
         >>> round(found.q, 2), found.df, round(found.i2, 2)
         (15.51, 3, 0.79)
     """
+    refuse_smooths(fit, "Heterogeneity")
     level = interval_level(fit, ci_level)
     checked_level(level)
     if tests not in (None, *TESTS):

@@ -15,7 +15,7 @@ from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.distributions.ordered import refuse_categories
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.correlated import refuse_correlated, refuse_smooths
 from unimix.likelihood.lmm.weights import row_copies
 from unimix.stats.joint_error import Conditional, predictor_variance
 from unimix.stats.per_level_regressions import Columns, LevelRegressions, all_columns, regressions
@@ -224,6 +224,9 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
     """
     group = the_group(fit, group)
     refuse_parts(fit)
+    refuse_smooths(
+        fit, "A regression of each level by itself", "fit.plot.population() and fit.plot.means() show curves."
+    )
     design = fit.design()
     first = next(b for b in design.blocks if b.group == group)
     levels = first.n_levels

@@ -18,7 +18,7 @@ from unimix.display import Block
 from unimix.distributions.log_density import response_variance
 from unimix.distributions.random_responses import location_of, mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
-from unimix.fitted.correlated import refuse_correlated
+from unimix.fitted.correlated import refuse_correlated, refuse_smooths
 from unimix.fitted.formatting import text_table, without_noise
 from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
@@ -256,15 +256,13 @@ def _linear(fit: FittedModel) -> RSquared:
     middle = float(np.average(y, weights=w)) if centred else 0.0
     total = float(np.sum(w * (y - middle) ** 2))
     value = 1 - rest / total
-    df_residual = design.n - design.p
+    df_residual = design.n - design.p + sum(len(s.columns) - s.edf for s in fit.smooths)
     adjusted = 1 - (1 - value) * (design.n - centred) / df_residual if df_residual > 0 else float("nan")
     notes = [] if centred else ["The model has no intercept: sums of squares are about zero, not about the mean."]
     if design.offset is not None:
         notes.append("R2 refers to the response minus the offset.")
-    rows = {
-        "r_squared": (np.asarray(value), "least squares"),
-        "adjusted": (np.asarray(adjusted), "least squares"),
-    }
+    how = "penalised least squares" if fit.smooths else "least squares"
+    rows = {"r_squared": (np.asarray(value), how), "adjusted": (np.asarray(adjusted), how)}
     return RSquared(_measures(rows, 0.95), pd.DataFrame(), tuple(notes))
 
 
@@ -278,6 +276,7 @@ def _spans_constant(design: Design) -> bool:
 
 def _generalised(fit: FittedModel) -> RSquared:
     """R2 of a generalised linear model from its likelihood, counting each trial of a binomial response as a row."""
+    refuse_smooths(fit, "R2 of a generalised model without group effects")
     design = fit.design()
     null, log_likelihood = null_model(design).log_likelihood, fit.log_likelihood
     n, notes = counted_rows(design.family, design.n, design.weights), []

@@ -10,10 +10,13 @@ import numpy.typing as npt
 from unimix._version import __version__
 from unimix.errors import OptionError
 from unimix.fitted import describe
+from unimix.fitted.describe import of_smooths, straight
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from unimix.fitted.model import FittedModel
-    from unimix.fitted.schema import FixedPartResult, RandomPartResult
+    from unimix.fitted.schema import FixedPartResult, RandomPartResult, SmoothPartResult
 
 DIGITS = 2
 """Number of decimals of estimates; more if a standard error needs them."""
@@ -77,7 +80,8 @@ def _fixed(fit: FittedModel) -> list[str]:
     kind = "credible interval" if describe.is_posterior(fit) else "CI"
     scale = "" if fit.model.link == "identity" else f" on the scale of the {fit.model.link} link"
     centre = f", {describe.centre_words(fit)}" if describe.is_posterior(fit) else ""
-    sentences = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind)}."]
+    sentences = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind, of_smooths(fit))}."]
+    sentences += [_smooth(s, straight=s in straight(fit)) for s in fit.smooths]
     if fit.fixed.df_method in ("satterthwaite", "kenward-roger"):
         sentences.append(f"Tests and intervals are by {describe.degrees_words(fit)}.")
     if fit.model.aliased:
@@ -85,9 +89,21 @@ def _fixed(fit: FittedModel) -> list[str]:
     return sentences
 
 
-def _coefficients(fixed: FixedPartResult, kind: str) -> str:
+def _smooth(smooth: SmoothPartResult, *, straight: bool) -> str:
+    """A sentence about a smooth."""
+    if straight:
+        return f"{smooth.term} is a straight line: the variance of its curve is estimated as zero."
+    return (
+        f"{smooth.term} is a penalised spline with {smooth.k} basis functions and "
+        f"{describe.fixed_number(smooth.edf, 2)} effective degrees of freedom."
+    )
+
+
+def _coefficients(fixed: FixedPartResult, kind: str, hidden: Container[str] = ()) -> str:
     texts = []
     for i, term in enumerate(fixed.terms):
+        if term in hidden:
+            continue
         error, df, statistic = (float(v[i]) for v in (fixed.std_error, fixed.df, fixed.statistic))
         places = describe.coefficient_places(float(fixed.estimate[i]), error, DIGITS)
         estimate, lower, upper = (

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
+NO_TEST = (
+    "No row for {}: that a curve is absent is a hypothesis on the boundary, and its F or chi-squared test would be "
+    "wrong. um.bootstrap_test(fit without it, fit) tests it."
+)
 NO_TERMS = "The model has no terms to test except the intercept."
 
 
@@ -77,15 +81,20 @@ def anova(
         )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
+    smooths = [s.term for s in fit.smooths]
+    if chosen == "I" and smooths:
+        raise OptionError(f"type='I' orders the terms, and {listing(smooths)} has no test in that order: use 'III'.")
     at = fixed_inference(fit, df_method)
-    names, weights = term_hypotheses(fit, at, chosen)
-    if not names:
+    of_all = zip(*term_hypotheses(fit, at, chosen), strict=True)
+    tested = {name: w for name, w in of_all if name not in smooths}
+    untested = [NO_TEST.format(listing(smooths))] if smooths else []
+    if not tested:
         empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
-        return TableResult(empty, [NO_TERMS])
-    rows = {name: at.joint_test(w) for name, w in zip(names, weights, strict=True)}
+        return TableResult(empty, untested or [NO_TERMS])
+    rows = {name: at.joint_test(w) for name, w in tested.items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
-    notes = [ENDLESS] if frame["p_value"].isna().any() else []
+    notes = untested + ([ENDLESS] if frame["p_value"].isna().any() else [])
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
         frame["chisq"] = frame["F"] * frame["num_df"]
         frame = frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
@@ -102,7 +111,7 @@ def anova(
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])
     frame = frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
-    return TableResult(frame, heading=f"Type {chosen} F tests, {df_words(at.method)}")
+    return TableResult(frame, untested, heading=f"Type {chosen} F tests, {df_words(at.method)}")
 
 
 def term_hypotheses(fit: FittedModel, at: FixedInference, chosen: str) -> tuple[tuple[str, ...], list[FloatArray]]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.analysis.tests.anova import anova, type_three
+from unimix.analysis.tests.anova import NO_TEST, anova, type_three
 from unimix.analysis.tests.terms import Terms, picked, taking_its_place, terms_of
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
@@ -136,7 +136,14 @@ def droppable(fit: FittedModel, of: Terms, terms: DropTerms) -> list[int]:
     Raises:
         DataError: If there are none, or columns of other terms would take the place of those of a term.
     """
-    found = [i for i, columns in enumerate(of.columns) if columns and (terms == "all" or not of.above(i))]
+    smooths = [s.term for s in fit.smooths]
+    found = [
+        i
+        for i, columns in enumerate(of.columns)
+        if columns and of.names[i] not in smooths and (terms == "all" or not of.above(i))
+    ]
+    if smooths and not found:
+        raise DataError(NO_TEST.format(listing(smooths)))
     if not found:
         raise DataError(f"{fit.model.reading} has no fixed terms to leave out.")
     for i in found:
@@ -162,6 +169,8 @@ def smaller_models(
     of = terms_of(fit, support_arrays(fit))
     for i in droppable(fit, of, terms):
         by_columns = terms == "marginal" or not of.above(i)
+        if fit.smooths and not by_columns:
+            raise DataError("drop1(terms='all') is not computed beside a smooth: use terms='marginal'.")
         design = _without_columns(fit, of.columns[i]) if by_columns else _without_hypothesis(fit, of, i)
         yield of.names[i], refit(design, "ML" if fit.model.method == "REML" else None)
 
@@ -184,8 +193,11 @@ def _without_hypothesis(fit: FittedModel, of: Terms, index: int) -> Design:
 def _combined(design: Design, weights: FloatArray, names: list[str], kept: list[int]) -> Design:
     encoding = design.encoding.changed(kept=tuple(design.encoding.kept[j] for j in kept))
 
+    smooths = tuple(smooth.among(kept) for smooth in design.smooths)
+
     def change(rows: Design) -> Design:
-        return replace(rows, x=np.ascontiguousarray(rows.x @ weights), fixed_names=tuple(names), encoding=encoding)
+        x = np.ascontiguousarray(rows.x @ weights)
+        return replace(rows, x=x, fixed_names=tuple(names), encoding=encoding, smooths=smooths)
 
     return design.changed(change)
 
@@ -210,6 +222,8 @@ def likelihood_ratio_tests(fit: Fitted, refit: Callable[[Design, str | None], Fi
         rows[name] = {**_line(less), "chisq": statistic, "df": df, "p_value": p_value}
     if not whole.converged and not is_separated(whole):
         notes.append("The fit itself did not converge: its tests may be wrong.")
+    if fit.smooths:
+        notes.append(NO_TEST.format(listing(s.term for s in fit.smooths)))
     if terms == "all":
         notes.append("Terms that others contain are left out under sum-to-zero coding of all factors (type III).")
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("left out")

@@ -16,6 +16,7 @@ from unimix.analysis.prediction.draws import effect_draws
 from unimix.design.grouping_factors import block_labels
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import is_sampled
+from unimix.fitted.smooth_parts import mixed_form
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -126,11 +127,12 @@ def _parameters(fit: FittedModel) -> dict[str, Parameter]:
     """Parameters other than fixed effects, by the names of ``confint`` and, where unique, of ``tidy``."""
     found = {p.name: p for p in parameters_of(fit) if p.target is not None and p.target.kind != "fixed"}
     short: dict[str, list[Parameter]] = {}
+    random = mixed_form(fit).random
     for one in found.values():
         target = one.target
         if target is None or target.kind == "scale":
             continue
-        terms = fit.random[target.index].terms
+        terms = random[target.index].terms
         name = (
             f"sd__{terms[target.first]}"
             if target.kind == "sd"

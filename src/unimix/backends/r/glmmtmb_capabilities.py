@@ -42,6 +42,7 @@ CAPABILITIES = Capabilities(
     compound_symmetry=Yes("a variance per column and one correlation"),
     autoregressive=Yes("one variance and one correlation between neighbouring times"),
     toeplitz=Yes("a variance per column and a correlation per lag"),
+    smooths=NotYet("glmmTMB has s() from version 1.1.8 on, and the adapter does not use it."),
     decay=Yes("its ou, exp and gau, at the coordinates of the columns"),
     homogeneity=NotYet(
         "the adapter does not use glmmTMB's homdiag, homcs, homtoep and hetar1, which came after 1.1.5."

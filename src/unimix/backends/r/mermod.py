@@ -70,6 +70,7 @@ _WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_bi
 PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB, others=_NO_FAMILY)
 
 CAPABILITIES = Capabilities(
+    smooths=Never("lme4 has no smooths."),
     no_random_part=Yes("by R's lm"),
     group_effects=Yes(),
     weights=Yes(),

@@ -12,6 +12,7 @@ _NO_GLMM = Upstream(
 _NO_PART = Upstream("statsmodels' mixed models do not support this.")
 
 CAPABILITIES = Capabilities(
+    smooths=Never("statsmodels' mixed models have no smooths."),
     no_random_part=Yes("by OLS, GLM, NegativeBinomial and BetaModel"),
     random_intercept=Yes(),
     correlated_terms=Yes("in Gaussian models; the Bayesian ones have independent effects only"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.gradient import NO_PARTS
-from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, search_laplace
+from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, one_sd_of, search_laplace
 from unimix.likelihood.lmm.conditioning import Conditioning, in_conditioned, relative_factors, well_scaled
 from unimix.likelihood.lmm.optimise import lower_triangular
 
@@ -67,7 +67,7 @@ class LaplaceCriterion:
         factors = relative_factors(self.way_back.conditioned(covariances), 1.0)
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
         inside = {name: in_conditioned(self.way_back, name, parts[name]) for name in self.rows.parts}
-        return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family, inside)
+        return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family, inside, one_sd_of(self.rows))
 
     def search(self, n_nodes: int = 1) -> LaplaceOptimum:
         """Find the highest maximum from the likely starts.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.arrays import Design
+from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.links import LINKS
 from unimix.likelihood.glmm.effects_system import EffectsSystem, layout_of
 from unimix.likelihood.glmm.laplace import LaplaceSolution, fixed_predictor, laplace
@@ -83,7 +83,7 @@ def slope_of_laplace(
     model = RowModel.of(design, parameters, parts)
     solution = laplace(model.at, fixed, layout, factors, start=start)
     if solution.system is None:
-        size = sum(len(_elements(len(f), whole=whole)) for f in factors)
+        size = sum(len(_elements(b, whole=whole)) for b in design.blocks)
         others = len(parameters) + sum(part.x.shape[1] for part in design.parts.values())
         nothing = np.full(size + len(beta) + others, np.nan)
         return Slope(-np.inf, solution.spherical, nothing[:size], nothing[: len(beta)], nothing[:others])
@@ -92,7 +92,7 @@ def slope_of_laplace(
     for block, factor in zip(design.blocks, factors, strict=True):
         q = len(factor)
         moments = block.z.T @ rows.by_entry[:, first : first + q]
-        by_factors += [moments[i, j] for i, j in _elements(q, whole=whole)]
+        by_factors += [sum(moments[i, j] for i, j in element) for element in _elements(block, whole=whole)]
         first += q
     return Slope(
         solution.log_likelihood,
@@ -147,8 +147,10 @@ def scores_of_laplace(
     rows = _row_slopes(model, fixed, solution, solution.system)
     columns, first = [design.x * rows.by_eta[:, None]], 0
     for block, factor in zip(design.blocks, factors, strict=True):
-        pairs = _elements(len(factor), whole=False)
-        columns += [(block.z[:, i] * rows.by_entry[:, first + j])[:, None] for i, j in pairs]
+        columns += [
+            np.sum([block.z[:, i] * rows.by_entry[:, first + j] for i, j in element], axis=0)[:, None]
+            for element in _elements(block, whole=False)
+        ]
         first += len(factor)
     each = np.hstack([*columns, by_row_and_direction(design, rows.by_direction)])
     return np.stack([np.bincount(codes, column) for column in each.T], axis=1)
@@ -190,5 +192,13 @@ def _has_end(design: Design) -> bool:
     return LINKS[design.family.link].positive
 
 
-def _elements(q: int, *, whole: bool) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(q) for j in range(q if whole else i + 1)]
+def has_one_sd(block: RandomBlock) -> bool:
+    """Whether the covariance of a block is a variance times the identity."""
+    return block.structure == "homdiag"
+
+
+def _elements(block: RandomBlock, *, whole: bool) -> list[list[tuple[int, int]]]:
+    """Cells of a block's factor that hold each of its parameters."""
+    if has_one_sd(block) and not whole:
+        return [[(i, i) for i in range(block.q)]]
+    return [[(i, j)] for i in range(block.q) for j in range(block.q if whole else i + 1)]

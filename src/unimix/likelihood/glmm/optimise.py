@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from unimix.design.arrays import Design
+from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.family import Cumulative, Family
 from unimix.distributions.parameter_scales import from_free, slopes, to_free
 from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion, moderate_parts
-from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
+from unimix.likelihood.glmm.gradient import Slope, has_one_sd, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
 from unimix.likelihood.glmm.row_model import RowModel
 from unimix.likelihood.lmm.conditioning import column_scale
@@ -53,6 +53,7 @@ class Point:
         family: Family of the response, which knows the ranges of the dispersion parameters.
         parts: Coefficients of the zero inflation and of the dispersion, by name of the part, in the order of
             :attr:`.Design.parts`.
+        one_sd: Whether a block's factor is a standard deviation times the identity, for each block; none if no block's.
     """
 
     factors: tuple[FloatArray, ...]
@@ -60,6 +61,7 @@ class Point:
     parameters: FloatArray
     family: Family
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
+    one_sd: tuple[bool, ...] = ()
 
     def off_the_boundary(self) -> Point:
         """Return the point with standard deviations large enough for a gradient, which vanishes at zero."""
@@ -67,7 +69,9 @@ class Point:
 
     def pack(self) -> FloatArray:
         """All parameters in one vector, shape (d,); dispersion parameters on their free scales."""
-        cells = [f[i, : i + 1] for f in self.factors for i in range(len(f))]
+        one_sd = self.one_sd or (False,) * len(self.factors)
+        rows = [range(1 if one else len(f)) for f, one in zip(self.factors, one_sd, strict=True)]
+        cells = [f[i, : i + 1] for f, own in zip(self.factors, rows, strict=True) for i in own]
         free = to_free(self.family, self.parameters) if len(self.parameters) else np.empty(0)
         return np.concatenate([*cells, self.beta, free, *self.parts.values()])
 
@@ -77,7 +81,9 @@ def unpack(design: Design, x: FloatArray) -> Point:
     factors, start = [], 0
     for block in design.blocks:
         f = np.zeros((block.q, block.q))
-        for i in range(block.q):
+        if has_one_sd(block):
+            f, start = x[start] * np.eye(block.q), start + 1
+        for i in range(0 if has_one_sd(block) else block.q):
             f[i, : i + 1] = x[start : start + i + 1]
             start += i + 1
         factors.append(f)
@@ -88,7 +94,13 @@ def unpack(design: Design, x: FloatArray) -> Point:
     for name, part in design.parts.items():
         parts[name] = rest[k : k + part.x.shape[1]]
         k += part.x.shape[1]
-    return Point(tuple(factors), beta, parameters, design.family, parts)
+    return Point(tuple(factors), beta, parameters, design.family, parts, one_sd_of(design))
+
+
+def one_sd_of(design: Design) -> tuple[bool, ...]:
+    """Whether each block's factor is a standard deviation times the identity; empty if no block's is."""
+    tied = tuple(map(has_one_sd, design.blocks))
+    return tied if any(tied) else ()
 
 
 def slope_at(design: Design, point: Point, start: FloatArray | None = None) -> Slope:
@@ -237,9 +249,15 @@ def _starts(design: Design) -> list[Point]:
     parts = moderate_parts(design)
     starts = []
     for size in SIZES:
-        factors = tuple(np.diag(size * unit / column_scale(b.z)) for b in design.blocks)
-        starts.append(Point(factors, beta, parameters, design.family, parts))
+        factors = tuple(np.diag(size * unit / _sizes(b)) for b in design.blocks)
+        starts.append(Point(factors, beta, parameters, design.family, parts, one_sd_of(design)))
     return starts
+
+
+def _sizes(block: RandomBlock) -> FloatArray:
+    """Sizes of the columns of a block, shape (q,); the size of all together where they have one standard deviation."""
+    sizes = column_scale(block.z)
+    return np.full(block.q, np.linalg.norm(sizes)) if has_one_sd(block) else sizes
 
 
 def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:

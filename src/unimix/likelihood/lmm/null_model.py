@@ -37,7 +37,8 @@ def null_model(design: Design) -> NullModel:
     Raises:
         FitError: If the search finds no maximum of the likelihood.
     """
-    alone = replace(design, x=np.ones((design.n, 1)), fixed_names=("Intercept",), zero=None, dispersion=None)
+    ones = np.ones((design.n, 1))
+    alone = replace(design, x=ones, fixed_names=("Intercept",), zero=None, dispersion=None, smooths=())
     criterion = LaplaceCriterion.of(alone)
     try:
         optimum = criterion.search()
@@ -59,7 +60,7 @@ def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float
     """
     ones = np.ones((design.n, 1))
     alone = replace(block, terms=("Intercept",), z=ones, structure="us")
-    plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None, sigma=None)
+    plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None, sigma=None, smooths=())
     criterion = LinearCriterion.of(plain)
     optimum = criterion.search(reml=True)
     (between,), within = criterion.covariances(optimum.factors, optimum.profile.sigma)

@@ -9,6 +9,7 @@ from unimix.backends import registry
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import DataError, FitError, UnsupportedModelError, listing
 from unimix.estimation.arguments import FitOptions, takes_arguments_of
+from unimix.fitted.correlated import refuse_smooths
 from unimix.result import FitResult
 from unimix.workflows.imputation.frames import imputations_of
 from unimix.workflows.imputation.imputed_fit import ImputedFit
@@ -79,6 +80,9 @@ def fit_imputed(
             raise FitError(f"Imputation {label}: {error}") from error
         if fits[0].fixed.interval == "credible":
             raise UnsupportedModelError(NOT_POOLED)
+        refuse_smooths(
+            fits[0], "A pooled fit", "Its basis would depend on the data set: use bs(x) or ns(x) with knots=."
+        )
     _check_alike(fits, made.labels)
     return ImputedFit(tuple(fits), made.labels, (*made.notes, *_notes(fits, made.labels)))
 

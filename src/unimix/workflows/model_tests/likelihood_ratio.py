@@ -330,7 +330,7 @@ def _criterion(fit: FitResult, blocks: Sequence[RandomBlock]) -> str | None:
 
 def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
     """The log-likelihood of a smaller model by the criterion of the fit, also if it has no group effects."""
-    if smaller.random or fit.model.method != "REML":
+    if smaller.random or smaller.smooths or fit.model.method != "REML":
         return smaller.log_likelihood
     # A result of least squares holds the ordinary log-likelihood. The restricted one is, with r = n - p,
     # -(r log(2 pi s2) + RSS / s2 + log |X'WX| - sum log w) / 2 with s2 = RSS / r, unless the variance is known

@@ -186,7 +186,7 @@ def one_kind(fits: Sequence[FitResult]) -> None:
     Raises:
         DataError: If the criteria differ; the message names them.
     """
-    kinds = {f.criteria.criterion for f in fits if f.random} or {"ML"}
+    kinds = {f.criteria.criterion for f in fits if f.random or f.smooths} or {"ML"}
     if len(kinds) > 1:
         raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
 
@@ -357,4 +357,14 @@ def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) ->
             f"{model_text(larger)} has a lower log-likelihood than {model_text(smaller)}, which is inside it: it is "
             "not at its maximum. fit.certificate() tells more."
         )
+    if _smooths(larger) != _smooths(smaller):
+        notes.append(
+            "No p value where smooths differ: the smaller model lies on the boundary of the larger one, and the ratio "
+            "has no chi-squared distribution. um.bootstrap_test(a, b) simulates its distribution."
+        )
+        return {"chisq": statistic, "df": step.df, "p_value": np.nan}
     return {"chisq": statistic, "df": step.df, "p_value": mixture_p_value(statistic, step.df, boundary=step.boundary)}
+
+
+def _smooths(fit: FitResult) -> list[tuple[str, str, int]]:
+    return [(s.term, s.basis, s.k) for s in fit.smooths]

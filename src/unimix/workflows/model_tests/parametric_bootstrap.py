@@ -180,7 +180,7 @@ def bootstrap_test(
 
 
 def _widths(fit: FitResult) -> list[int]:
-    return sorted(len(b.terms) for b in fit.random)
+    return sorted(len(b.terms) for b in (*fit.random, *(s.curve for s in fit.smooths)))
 
 
 __all__ = ["BootstrapTest", "bootstrap_test"]

@@ -151,6 +151,7 @@ def _coefficients(placed_cells: PlacedCells, j: int, fit: FitResult, options: Op
         draws = ratio_draws(fit) if ratios and section == "fixed" else None
         with np.errstate(over="ignore"):
             rows = tidy_fixed(part, (), None, exponentiate=ratios, draws=draws)
+            rows = rows[~rows["term"].isin(list(describe.of_smooths(fit)))]
         for _, row in rows.iterrows():
             if row["term"] not in options.hidden:
                 label = options.labels.get(row["term"], row["term"])
@@ -207,6 +208,10 @@ def _random(placed_cells: PlacedCells, models: Sequence[Model], options: Options
                 value = float(block.correlation[a, b])
                 text = "undefined" if np.isnan(value) else describe.without_zero(value, max(options.digits, 2))
                 put("random", f"Correlation ({terms[a]}, {terms[b]} | {shown})", j, value, text)
+    for j, smooth in ((j, s) for j, m in enumerate(models) for s in m.fit.smooths):
+        label = options.labels.get(smooth.term, smooth.term)
+        put("random", f"SD (curve of {label})", j, smooth.sd, sized(smooth.sd))
+        put("random", f"Effective df ({label})", j, smooth.edf, describe.fixed_number(smooth.edf, 2))
     for j, fit in enumerate(m.fit for m in models):
         if fit.model.family == "gaussian":
             text = sized(fit.sigma) if np.isfinite(fit.sigma) else "varies by row"

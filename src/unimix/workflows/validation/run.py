@@ -248,6 +248,8 @@ def _models(
     if "none" in pooling and factor is not None:
         if split == "groups":
             reasons["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
+        elif at.design.smooths:
+            reasons["no pooling"] = "no pooling would fit a curve without a penalty to the rows of each level."
         else:
             models.append(Model("no pooling", "none", formula, None, arguments))
     if "partial" in pooling or factor is None:
