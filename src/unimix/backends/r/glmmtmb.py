@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import BackendInfo, FitRequest, Problem
+from unimix.backends.boundary import is_boundary
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, sizes_of
 from unimix.backends.evaluation import likely_starts
@@ -22,7 +23,6 @@ from unimix.design.estimates import Estimates
 from unimix.errors import FitError
 from unimix.likelihood.glmm.glm import fisher_scoring
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.lmm.conditioning import is_singular, nearest_singular
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.newton_decrement import (
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 
 FloatArray = npt.NDArray[np.float64]
-FLAT = 1e-5
-"""Difference of the log likelihood from that of a singular covariance below which a covariance is singular."""
 _HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
 """Links of positive responses whose linear predictor is bounded."""
 _R_NAMES = {
@@ -208,15 +206,6 @@ def _start(design: Design, factors: Sequence[FloatArray], *, reml: bool) -> Floa
     return np.concatenate(parts)
 
 
-def _all_one(covariance: FloatArray) -> FloatArray | None:
-    """Replace correlations close to +-1 in a covariance matrix (q, q) by +-1; None if there are none."""
-    sd = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(sd, sd)
-    if np.abs(correlation).min() < 0.9:
-        return None
-    return np.asarray(np.outer(sd, sd) * np.sign(correlation))
-
-
 def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Read zero inflation and log dispersion, in unimix's parametrization of the dispersion."""
     parts = {}
@@ -256,17 +245,8 @@ class _Point:
 
     def is_boundary(self) -> bool:
         """Whether a covariance is singular, or so close that the likelihood is no lower at a singular one."""
-        unit = self.sigma**2 if self.design.is_linear else link_unit(self.design) ** 2
-        if is_singular(self.covariances, float(np.sqrt(unit))):
-            return True
-        for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
-            near = nearest_singular if block.structure == "us" else _all_one
-            limit = near(covariance / unit)
-            if limit is not None:
-                tried = (*self.covariances[:k], limit * unit, *self.covariances[k + 1 :])
-                if self._value(tried) > self._value(self.covariances) - FLAT:
-                    return True
-        return False
+        unit = self.sigma if self.design.is_linear else link_unit(self.design)
+        return is_boundary(self.design.blocks, self.covariances, unit, self._value)
 
     def _value(self, covariances: tuple[FloatArray, ...]) -> float:
         design = self.design
