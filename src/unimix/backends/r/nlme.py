@@ -14,7 +14,6 @@ from unimix.backends.base import BackendInfo, FitRequest, Problem
 from unimix.backends.boundary import is_boundary
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Pace
-from unimix.backends.evaluation import better_start
 from unimix.backends.r.backend import RBackend
 from unimix.backends.r.nlme_capabilities import CAPABILITIES
 from unimix.backends.r.nlme_layout import Layout, NlmeCall, layout_of, structure_faults, unit_of
@@ -37,8 +36,9 @@ Setting = Literal[
     "maxIter", "msMaxIter", "msMaxEval", "niterEM", "msTol", "tolerance", "rel.tol", "abs.tol", "x.tol", "sing.tol"
 ]
 """Settings of ``lmeControl`` that change the search and not the model, as its ``sigma`` would."""
-OFF_ZERO = 1e-2
-"""Relative variance that a start has at least: a search over logarithms of variances does not leave zero."""
+OFF_ZERO, NEAR_ZERO = 1e-2, 1e-8
+"""Relative variances that are added to a start from another fit, because a search over logarithms of variances does not
+leave zero, and to the best known optimum, because it does not reach zero either."""
 
 
 class Nlme(RBackend):
@@ -98,25 +98,27 @@ class Nlme(RBackend):
         return NlmeCall(design, layout_of(design), method, started)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        design, request = problem.design, problem.request
+        design = problem.design
         if not design.has_covariances:
             return _least_squares(self._search(engine, problem, self.optimizer, None), problem)
         layout = layout_of(design)
-        plain = design.residual is None and not layout.crossed
+        plain = _is_plain(design, layout)
         searches: list[_Answer] = []
         failure: FitError | None = None
-        start, optimizer = (problem.start if plain else None), self.optimizer
+        start = _off_zero(problem.start, OFF_ZERO) if plain and problem.start is not None else None
+        optimizer = self.optimizer
         for k in range(1 + self.restarts):
+            higher = None
             try:
                 found = _Answer(self._search(engine, problem, optimizer, start), problem, layout)
-                if found.gain <= WORTHWHILE:
+                higher = found.higher() if self.restarts and plain else None
+                if found.gain <= WORTHWHILE and higher is None:
                     return found.estimates(k + 1)
                 searches.append(found)
             except FitError as error:
                 failure = failure or error
-            best = max(searches, key=lambda s: s.log_likelihood, default=None)
-            known = better_start(design, best.covariances, best.sigma, reml=request.reml) if plain and best else None
-            start, optimizer = known, self.optimizer if known is not None and k == 0 else self._other
+            start = None if higher is None else _off_zero(higher, NEAR_ZERO)
+            optimizer = self.optimizer if higher is not None and k == 0 else self._other
         if searches:
             return max(searches, key=lambda s: s.log_likelihood).estimates(1 + self.restarts)
         raise failure or FitError("nlme gave no answer.")
@@ -131,15 +133,18 @@ class Nlme(RBackend):
         design = problem.design
         call = self._call(design, problem.request, started=start is not None)
         columns, factors = call.columns()
-        starts = {} if start is None else {f"s{k}": f @ f.T + OFF_ZERO * np.eye(len(f)) for k, f in enumerate(start)}
+        starts = {} if start is None else {f"s{k}": c for k, c in enumerate(start)}
         levels = [call.factor(level) for level in call.layout.levels]
-        settings, search = self._settings(optimizer)
+        settings, search = self._settings(optimizer, 100.0 if _is_plain(design, call.layout) else 500.0)
         answer: dict[str, Any] = engine.call("fit_nlme", call.text, columns, factors, starts, levels, settings, search)
         return {**answer, "text": call.text}
 
-    def _settings(self, optimizer: str) -> tuple[dict[str, Any], dict[str, float]]:
-        """Settings for ``lmeControl``, and those of the optimizer itself, which gls does not pass on."""
-        ample = {"maxIter": 200.0, "msMaxIter": 500.0, "msMaxEval": 2000.0, "msTol": 1e-14, "tolerance": 1e-10}
+    def _settings(self, optimizer: str, steps: float) -> tuple[dict[str, Any], dict[str, float]]:
+        """Settings for ``lmeControl``, and those of the optimizer itself, which gls does not pass on.
+
+        Beside the boundary a search ends after all its steps: there are few where another one starts from the optimum.
+        """
+        ample = {"maxIter": 200.0, "msMaxIter": steps, "msMaxEval": 3 * steps, "msTol": 1e-14, "tolerance": 1e-10}
         # nlminb's sing.tol, by default rel.tol, ends flat searches early and warns at every second optimum
         tight = {"rel.tol": 1e-10, "sing.tol": 1e-20} if optimizer == "nlminb" else {}
         own = {**ample, **tight, **{str(name): value for name, value in self.control.items()}}
@@ -149,6 +154,16 @@ class Nlme(RBackend):
         else:
             search = {"maxit": own["msMaxIter"], "reltol": own["msTol"]}
         return settings, search
+
+
+def _is_plain(design: Design, layout: Layout) -> bool:
+    """Whether nlme takes starts for all parameters from here: nested effects and independent residuals."""
+    return design.residual is None and not layout.crossed
+
+
+def _off_zero(factors: Sequence[FloatArray], variance: float) -> list[FloatArray]:
+    """Relative covariance matrices (q, q) of factors (q, q), with a variance in every direction."""
+    return [f @ f.T + variance * np.eye(len(f)) for f in factors]
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,20 @@ class _Answer:
         """Remaining improvement of the log likelihood; beside a flat ridge, what a climb from here reaches."""
         gain, at = self.evaluation.remaining_gain, self.evaluation
         return gain if np.isfinite(gain) else max(at.uphill.profile.value - at.profile.value, 0.0)
+
+    @cached_property
+    def singular(self) -> bool:
+        """Whether the estimates lie on the boundary, or beside it at the same log likelihood."""
+        return is_boundary(self.problem.design.blocks, self.covariances, self.sigma, self._profiled)
+
+    def higher(self) -> tuple[FloatArray, ...] | None:
+        """Relative factors (q, q) of the best known optimum, if it is higher; see :func:`.better_start`."""
+        if not self.singular and self.gain <= WORTHWHILE:
+            return None
+        best = self._criterion.optimum([self.evaluation], reml=self.problem.request.reml)
+        if best.profile.value - self.evaluation.profile.value <= WORTHWHILE:
+            return None
+        return self._criterion.relative(best.factors)
 
     @cached_property
     def covariances(self) -> tuple[FloatArray, ...]:
@@ -273,13 +302,12 @@ class _Answer:
             # gls divides by n - p here, while its sigma divides by n (its source, 3.1-162)
             beta_cov = beta_cov * (1.0 - design.p / design.n)
             provenance["std_error"] = "gls's, with the residual variance of ML: its own divides by n - p"
-        singular = is_boundary(design.blocks, self.covariances, self.sigma, self._profiled)
-        at_optimum, faults = is_at_optimum(self.gain, 0.0, singular=singular)
+        at_optimum, faults = is_at_optimum(self.gain, 0.0, singular=self.singular)
         modes: tuple[FloatArray, ...] = ()
         if design.blocks:
             modes = self.modes
             provenance["group_effects"] = "conditional modes by nlme; their covariances by unimix at nlme's estimates"
-        if singular:
+        if self.singular:
             provenance["singular"] = (
                 "nlme searches logarithms of standard deviations, which are never zero: at zero the log-likelihood is "
                 "no lower"
@@ -301,7 +329,7 @@ class _Answer:
             mode_covs=self._criterion.effects(self.evaluation)[1],
             log_likelihood=self.log_likelihood,
             converged=at_optimum,
-            singular=singular,
+            singular=self.singular,
             messages=(*faults, *notes),
             gradient=self.evaluation.scaled_gradient,
             engine_call=values["text"],
