@@ -16,7 +16,7 @@ from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Pace
 from unimix.backends.r.backend import RBackend
 from unimix.backends.r.nlme_capabilities import CAPABILITIES
-from unimix.backends.r.nlme_layout import Layout, NlmeCall, layout_of, structure_faults, unit_of
+from unimix.backends.r.nlme_layout import Layout, NlmeCall, layout_of, structure_faults
 from unimix.backends.r.packages import REQUIRED
 from unimix.backends.residual_limits import residual_limits
 from unimix.design.estimates import Estimates
@@ -250,9 +250,9 @@ class _Answer:
         sds[self.values["sd_groups"].astype(np.int64)] *= self.values["sds"]
         values = self.values["correlation"]
         if structure.form == "car1":
-            values = values ** (1.0 / unit_of(structure))
+            values = values ** (1.0 / structure.step)
         elif structure.form in ("exp", "gau"):
-            values = values * unit_of(structure)
+            values = values * structure.step
         elif structure.form == "us":
             # nlme's pairs are (1, 2), (1, 3), ..., (2, 3): by the columns of the lower triangle
             table = np.zeros((structure.n_times,) * 2)

@@ -18,7 +18,7 @@ from unimix.design.grouping_factors import is_nested
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
-    from unimix.design.residual_block import ResidualBlock, ResidualStructure
+    from unimix.design.residual_block import ResidualBlock
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -207,13 +207,7 @@ def _times(residual: ResidualBlock) -> npt.NDArray[Any]:
     if residual.structure.form not in BY_DISTANCE:
         return residual.times + 1
     places = np.array(residual.structure.coordinates)
-    return np.asarray((places / unit_of(residual.structure))[residual.times])
+    return np.asarray((places / residual.structure.step)[residual.times])
 
 
-def unit_of(structure: ResidualStructure) -> float:
-    """Smallest distance between two places of a structure."""
-    steps = np.diff(np.unique(structure.coordinates))
-    return float(steps.min()) if len(steps) else 1.0
-
-
-__all__ = ["Layout", "NlmeCall", "layout_of", "structure_faults", "unit_of"]
+__all__ = ["Layout", "NlmeCall", "layout_of", "structure_faults"]
