@@ -41,6 +41,22 @@ def is_boundary(
     return False
 
 
+def is_vanishing(residual: FloatArray | None, value: Callable[[FloatArray], float]) -> bool:
+    """Whether the standard deviation of correlated residuals at one time tends to zero.
+
+    Args:
+        residual: Covariance matrix of the residuals, shape (T, T), or None.
+        value: Log likelihood at a covariance matrix of the residuals.
+    """
+    if residual is None:
+        return False
+    sd = np.sqrt(np.diag(residual))
+    if sd.min() > 0.02 * sd.max():
+        return False
+    smaller = np.where(sd == sd.min(), 0.1, 1.0)
+    return value(residual * np.outer(smaller, smaller)) > value(residual) - FLAT
+
+
 def _all_one(covariance: FloatArray) -> FloatArray | None:
     """Replace correlations close to +-1 in a covariance matrix (q, q) by +-1; None if there are none."""
     sd = np.sqrt(np.diag(covariance))
@@ -50,4 +66,4 @@ def _all_one(covariance: FloatArray) -> FloatArray | None:
     return np.asarray(np.outer(sd, sd) * np.sign(correlation))
 
 
-__all__ = ["FLAT", "is_boundary"]
+__all__ = ["FLAT", "is_boundary", "is_vanishing"]

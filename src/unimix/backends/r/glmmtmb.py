@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import BackendInfo, FitRequest, Problem
-from unimix.backends.boundary import is_boundary
+from unimix.backends.boundary import is_boundary, is_vanishing
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, sizes_of
 from unimix.backends.evaluation import likely_starts
@@ -286,13 +286,16 @@ class _Point:
     def is_boundary(self) -> bool:
         """Whether a covariance is singular, or so close that the likelihood is no lower at a singular one."""
         unit = self.sigma if self.design.is_linear else link_unit(self.design)
-        return is_boundary(self.design.blocks, self.covariances, unit, self._value)
+        if is_boundary(self.design.blocks, self.covariances, unit, self._value):
+            return True
+        return is_vanishing(self.residual, lambda r: replace(self, residual=r)._value(self.covariances))
 
     def _value(self, covariances: tuple[FloatArray, ...]) -> float:
         design = self.design
         if not design.is_linear:
             return laplace_at(design, self.beta, covariances, self.parameters, zero=self.zero).log_likelihood
-        return self._criterion.profiled([c / self.sigma**2 for c in self._with(covariances)], reml=self.reml)[0]
+        variance = self.sigma**2 if self.residual is None else float(self.residual[0, 0])
+        return self._criterion.profiled([c / variance for c in self._with(covariances)], reml=self.reml)[0]
 
     def _with(self, covariances: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
         """Covariances of blocks, and that of correlated residuals."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import BackendInfo, FitRequest, Problem
-from unimix.backends.boundary import is_boundary
+from unimix.backends.boundary import is_boundary, is_vanishing
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Pace
 from unimix.backends.r.backend import RBackend
@@ -187,7 +187,10 @@ class _Answer:
     @cached_property
     def singular(self) -> bool:
         """Whether the estimates lie on the boundary, or beside it at the same log likelihood."""
-        return is_boundary(self.problem.design.blocks, self.covariances, self.sigma, self._profiled)
+        blocks, covariances = self.problem.design.blocks, self.covariances
+        return is_boundary(blocks, covariances, self.sigma, lambda c: self._profiled(c, self.residual)) or is_vanishing(
+            self.residual, lambda r: self._profiled(covariances, r)
+        )
 
     def higher(self) -> tuple[FloatArray, ...] | None:
         """Relative factors (q, q) of the best known optimum, if it is higher; see :func:`.better_start`."""
@@ -275,19 +278,16 @@ class _Answer:
     def _criterion(self) -> LinearCriterion:
         return LinearCriterion.of(self.problem.design)
 
-    @property
-    def _own(self) -> tuple[FloatArray, ...]:
-        return () if self.residual is None else (self.residual,)
-
     @cached_property
     def evaluation(self) -> Evaluation:
         """Likelihood at nlme's estimates, by unimix."""
-        covariances = (*self.covariances, *self._own)
+        covariances = self.covariances if self.residual is None else (*self.covariances, self.residual)
         return self._criterion.at(covariances, self.sigma, reml=self.problem.request.reml)
 
-    def _profiled(self, covariances: tuple[FloatArray, ...]) -> float:
-        relative = [c / self.sigma**2 for c in (*covariances, *self._own)]
-        return self._criterion.profiled(relative, reml=self.problem.request.reml)[0]
+    def _profiled(self, covariances: tuple[FloatArray, ...], residual: FloatArray | None) -> float:
+        variance = self.sigma**2 if residual is None else float(residual[0, 0])
+        both = covariances if residual is None else (*covariances, residual)
+        return self._criterion.profiled([c / variance for c in both], reml=self.problem.request.reml)[0]
 
     def estimates(self, tries: int) -> Estimates:
         """Estimates, and whether they are a maximum.
