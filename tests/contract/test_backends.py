@@ -33,6 +33,11 @@ class TestGlmmTMB(BackendContract):
     starved = {"control": {"iter.max": 1, "eval.max": 1}, "starts": False}
 
 
+class TestNlme(BackendContract):
+    backend = "nlme"
+    starved = {"control": {"msMaxIter": 1, "maxIter": 1, "niterEM": 0}, "restarts": 0}
+
+
 class TestPymer4(BackendContract):
     backend = "pymer4"
     starved = {"control": {"maxeval": 4}, "restarts": 0}

@@ -22,7 +22,8 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet
-from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES, residual_limits, variance_limits
+from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES, variance_limits
+from unimix.backends.residual_limits import residual_limits
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.design.modelled_variances import covariance_parameters

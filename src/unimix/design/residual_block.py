@@ -133,6 +133,15 @@ class ResidualStructure:
             return np.asarray(np.where(distance == 0, 1.0, np.exp(-((distance / parameters[0]) ** RANGES[self.form]))))
 
     @property
+    def step(self) -> float:
+        """Smallest distance between two times; 1 if the structure has no coordinates.
+
+        Searches that start at a fixed range, such as those of nlme and glmmTMB, need times in this unit.
+        """
+        steps = np.diff(np.unique(self.coordinates))
+        return float(steps.min()) if len(steps) else 1.0
+
+    @property
     def _distances(self) -> FloatArray:
         return np.asarray(np.abs(np.subtract.outer(self.coordinates, self.coordinates)))
 

@@ -261,7 +261,9 @@ def worst_contrast(claimed: FloatArray, exact: FloatArray) -> float:
     if not len(values):
         return 0.0
     # Directions that cancel to rounding are not compared: their variances have no correct digit.
-    kept = values > ROUNDED * values[-1]
+    kept = values > max(ROUNDED * values[-1], 0.0)
+    if not kept.any():  # a matrix of zeros, where the likelihood has no maximum
+        return float("inf")
     half = vectors[:, kept] / np.sqrt(values[kept])
     ratio = np.linalg.eigvalsh(half.T @ claimed @ half)  # extremes of c'Own c / c'Exact c
     return float(np.abs(np.sqrt(np.maximum(ratio, 0.0)) - 1.0).max())

@@ -28,8 +28,8 @@ class RBackend(Backend):
 
     r_engine: ClassVar[tuple[str, ...]]
     """R packages that fit, which are loaded in advance; their versions are recorded in the result."""
-    r_beneath: ClassVar[str]
-    """Further R package whose version matters because the engine depends on it."""
+    r_beneath: ClassVar[str] = ""
+    """Further R package whose version matters because the engine depends on it; empty if there is none."""
 
     per_row: ClassVar[float]
     """Bytes of memory of the engine per byte of the design's columns."""
@@ -85,7 +85,7 @@ class RBackend(Backend):
     def versions(self) -> dict[str, str]:
         """Versions of the Python packages, R and the R packages."""
         bridge = connect(self.info.name, self.install_lines)
-        return {**super().versions(), **bridge.versions([*self.r_needed(), self.r_beneath])}
+        return {**super().versions(), **bridge.versions([p for p in (*self.r_needed(), self.r_beneath) if p])}
 
 
 def r_family(family: Family) -> tuple[str, str]:

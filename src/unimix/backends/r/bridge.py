@@ -42,7 +42,8 @@ class RBridge:
         self._ri = rinterface
         # The functions have an environment of their own, so that the user's workspace does not change.
         sources = [
-            (Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8") for n in ("bridge", "lme4", "glmmtmb")
+            (Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8")
+            for n in ("bridge", "lme4", "glmmtmb", "nlme")
         ]
         functions = rinterface.evalr("local({\n" + "\n".join(sources) + "\nas.list(environment())\n})")
         self._functions = dict(zip(functions.names, functions, strict=True))

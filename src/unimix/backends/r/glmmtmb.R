@@ -29,12 +29,29 @@ tmb_terms <- function(data, z, structures, coordinates) {
   list(data = data, bars = bars)
 }
 
-fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, coordinates, family, link, zero, dispersion, reml, method,
-                    control, start, start_beta) {
+# Correlated residuals are effects of each row beside residuals without a variance, independent ones with several
+# variances a model of the dispersion: a list of the terms, the formula of the dispersion ("" for the given one) and data.
+tmb_residual <- function(data, residual) {
+  none <- list(data = data, bars = character(), dispersion = "")
+  if (!length(residual)) return(none)
+  times <- factor(residual$times, levels = seq_len(residual$n_times))
+  if (residual$structure == "diag") {
+    data$k <- times
+    return(list(data = data, bars = character(), dispersion = "~ 0 + k"))
+  }
+  data$r <- factor(residual$codes)
+  data$k <- if (length(residual$coordinates)) glmmTMB::numFactor(residual$coordinates[residual$times]) else times
+  list(data = data, bars = paste0(residual$structure, "(0 + k | r)"), dispersion = "~ 0")
+}
+
+fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, coordinates, residual, family, link, zero,
+                    dispersion, reml, method, control, start, start_beta) {
   collect(function() {
     made <- frame(y, x, z, codes, n_levels, weights, offset)
     terms <- tmb_terms(made$data, z, structures, coordinates)
-    data <- terms$data
+    correlated <- tmb_residual(terms$data, residual)
+    data <- correlated$data
+    terms$bars <- c(terms$bars, correlated$bars)
     fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
     text <- paste("y ~", paste(c("0", fixed, terms$bars), collapse = " + "))
     one_sided <- function(columns, letter) {
@@ -44,7 +61,7 @@ fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, coord
       paste("~ 0 +", paste(names, collapse = " + "))
     }
     zero_text <- one_sided(zero, "u")
-    dispersion_text <- one_sided(dispersion, "v")
+    dispersion_text <- if (nzchar(correlated$dispersion)) correlated$dispersion else one_sided(dispersion, "v")
     here <- environment()
     formula <- as.formula(text, env = here)
     call <- bquote(glmmTMB::glmmTMB(
@@ -88,6 +105,7 @@ read_tmb <- function(model, n_blocks) {
   beta <- as.numeric(glmmTMB::fixef(model)$cond)
   vcov <- tryCatch(as.numeric(as.matrix(stats::vcov(model)$cond)), error = function(e) numeric())
   list(
+    residual = as.numeric(if (is.null(components[["r"]])) numeric() else matrix(components[["r"]], nrow(components[["r"]]))),
     beta = beta, beta_cov = if (positive || all(is.finite(vcov))) vcov else numeric(),
     covariances = lapply(groups, function(g) as.numeric(matrix(components[[g]], nrow(components[[g]])))),
     modes = lapply(groups, function(g) as.numeric(as.matrix(effects[[g]]))),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import BackendInfo, FitRequest, Problem
+from unimix.backends.boundary import is_boundary, is_vanishing
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, Pace, sizes_of
 from unimix.backends.evaluation import likely_starts
@@ -17,12 +18,12 @@ from unimix.backends.family_support import FamilySheet
 from unimix.backends.r.backend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.backends.r.glmmtmb_capabilities import CAPABILITIES, FAMILIES
 from unimix.backends.r.packages import REQUIRED
+from unimix.backends.residual_limits import residual_limits
 from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.design.estimates import Estimates
 from unimix.errors import FitError
 from unimix.likelihood.glmm.glm import fisher_scoring
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.lmm.conditioning import is_singular, nearest_singular
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.newton_decrement import (
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
+    from unimix.design.arrays import AuxiliaryDesign, Design
 
 FloatArray = npt.NDArray[np.float64]
-FLAT = 1e-5
-"""Difference of the log likelihood from that of a singular covariance below which a covariance is singular."""
+RESIDUALS = ("us", "diag", "cs", "ar1", "toep", *BY_DISTANCE)
+"""Structures of residuals that glmmTMB 1.1.5 has as structures of effects, with its choice of variances."""
 _HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
 """Links of positive responses whose linear predictor is bounded."""
 _R_NAMES = {
@@ -104,7 +105,10 @@ class GlmmTMB(RBackend):
             return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
         if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
             return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
-        return []
+        name = "us" if design.residual is None else design.residual.structure.name
+        if name not in RESIDUALS:
+            return [f"residual={design.residual and design.residual.text!r}: glmmTMB 1.1.5 has no {name}"]
+        return residual_limits(design)
 
     def cost(self, design: Design, request: FitRequest) -> Cost:
         """Estimate the memory of the tape of automatic differentiation, and of the conditional modes by unimix."""
@@ -116,12 +120,16 @@ class GlmmTMB(RBackend):
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in R."""
         bars = [
-            f"{_r_structure(b)}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
+            f"{_r_name(b.structure)}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
             for k, b in enumerate(design.blocks)
         ]
         fixed = [f"x{j}" for j in range(design.p)]
         zero = _one_sided(design.zero, "u", "~0")
         dispersion = _one_sided(design.dispersion, "v", "~1")
+        if design.residual is not None:
+            independent = design.residual.independent
+            bars += [] if independent else [f"{_r_name(design.residual.structure.name)}(0 + k | r)"]
+            dispersion = "~ 0 + k" if independent else "~ 0"
         return self._call(f"y ~ {' + '.join(['0', *fixed, *bars])}", zero, dispersion, design, request)
 
     def _call(self, formula: str, zero: str, dispersion: str, design: Design, request: FitRequest) -> str:
@@ -140,13 +148,14 @@ class GlmmTMB(RBackend):
         arguments = [
             *r_arguments(design),
             r_offset(design),
-            [_r_structure(b) for b in design.blocks],
+            [_r_name(b.structure) for b in design.blocks],
             [np.array(b.coordinates) for b in design.blocks],
+            _r_residual(design),
             design.family.label,
             design.family.link,
             np.empty(0) if design.zero is None else design.zero.x,
             np.empty(0) if design.dispersion is None else design.dispersion.x,
-            request.reml and bool(design.blocks or design.p),
+            request.reml and bool(design.has_covariances or design.p),
             self.optimizer,
             {**default, **self.control},
         ]
@@ -174,7 +183,7 @@ class GlmmTMB(RBackend):
         provenance = (
             {"optimum": f"started from {len(starts)} points that unimix's own likelihood finds"} if starts else {}
         )
-        if design.dispersion is not None and design.family.name == "gaussian":
+        if design.family.name == "gaussian" and (design.dispersion is not None or design.residual is not None):
             best["power"] = bridge.call("tmb_sigma_power")["power"]
         call = self._call(best["text"][0], best["zero"][0], best["dispersion"][0], design, request)
         return _read(best, problem, provenance, call)
@@ -188,14 +197,42 @@ def _columns(k: int, q: int, structure: str) -> list[str]:
     return [f"t{k}"] if structure in ("ar1", *BY_DISTANCE) else [f"z{k}_{j}" for j in range(q)]
 
 
-def _r_structure(block: RandomBlock) -> str:
-    """Name of a block's structure in glmmTMB; an autoregression in continuous time is an Ornstein-Uhlenbeck process."""
-    return "ou" if block.structure == "car1" else block.structure
+def _r_name(structure: str) -> str:
+    """Name of a structure in glmmTMB; an autoregression in continuous time is an Ornstein-Uhlenbeck process."""
+    return "ou" if structure == "car1" else structure
+
+
+def _r_residual(design: Design) -> dict[str, Any]:
+    """Groups and times (from 1) of the residuals, and their structure; empty for independent ones of one variance."""
+    block = design.residual
+    if block is None:
+        return {}
+    return {
+        "codes": block.codes + 1,
+        "times": block.times + 1,
+        "n_times": block.structure.n_times,
+        "structure": _r_name(block.structure.name),
+        "coordinates": np.array(block.structure.coordinates) / block.structure.step,
+    }
+
+
+def _residual(answer: dict[str, Any], design: Design) -> FloatArray | None:
+    """Covariance matrix of the residuals, shape (T, T)."""
+    block = design.residual
+    if block is None:
+        return None
+    if block.independent:
+        return np.diag(np.exp(float(answer["power"][0]) * answer["dispersion_beta"]))
+    q = block.structure.n_times
+    covariance = np.asarray(answer["residual"].reshape(q, q))
+    if np.linalg.eigvalsh(covariance)[0] <= 0:
+        raise FitError("glmmTMB's covariance matrix of the residuals is not positive definite.")
+    return covariance
 
 
 def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     """Values of glmmTMB's theta (log SDs, then the scaled factor of the correlations) at likely Gaussian maxima."""
-    if not design.is_linear or not design.blocks or design.is_structured:
+    if not design.has_one_residual or not design.blocks or design.is_structured:
         return []
     return [_start(design, factors, reml=reml) for factors in likely_starts(design, reml=reml)]
 
@@ -210,15 +247,6 @@ def _start(design: Design, factors: Sequence[FloatArray], *, reml: bool) -> Floa
         scaled = factor / diagonal[:, None]
         parts.append(np.clip(scaled[np.tril_indices(len(factor), -1)], -20, 20))
     return np.concatenate(parts)
-
-
-def _all_one(covariance: FloatArray) -> FloatArray | None:
-    """Replace correlations close to +-1 in a covariance matrix (q, q) by +-1; None if there are none."""
-    sd = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(sd, sd)
-    if np.abs(correlation).min() < 0.9:
-        return None
-    return np.asarray(np.outer(sd, sd) * np.sign(correlation))
 
 
 def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -247,6 +275,7 @@ class _Point:
     parameters: FloatArray
     zero: FloatArray | None
     reml: bool
+    residual: FloatArray | None = None
 
     def effects(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
         """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of each block."""
@@ -260,23 +289,21 @@ class _Point:
 
     def is_boundary(self) -> bool:
         """Whether a covariance is singular, or so close that the likelihood is no lower at a singular one."""
-        unit = self.sigma**2 if self.design.is_linear else link_unit(self.design) ** 2
-        if is_singular(self.covariances, float(np.sqrt(unit))):
+        unit = self.sigma if self.design.is_linear else link_unit(self.design)
+        if is_boundary(self.design.blocks, self.covariances, unit, self._value):
             return True
-        for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
-            near = nearest_singular if block.structure == "us" else _all_one
-            limit = near(covariance / unit)
-            if limit is not None:
-                tried = (*self.covariances[:k], limit * unit, *self.covariances[k + 1 :])
-                if self._value(tried) > self._value(self.covariances) - FLAT:
-                    return True
-        return False
+        return is_vanishing(self.residual, lambda r: replace(self, residual=r)._value(self.covariances))
 
     def _value(self, covariances: tuple[FloatArray, ...]) -> float:
         design = self.design
         if not design.is_linear:
             return laplace_at(design, self.beta, covariances, self.parameters, zero=self.zero).log_likelihood
-        return self._criterion.profiled([c / self.sigma**2 for c in covariances], reml=self.reml)[0]
+        variance = self.sigma**2 if self.residual is None else float(self.residual[0, 0])
+        return self._criterion.profiled([c / variance for c in self._with(covariances)], reml=self.reml)[0]
+
+    def _with(self, covariances: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+        """Covariances of blocks, and that of correlated residuals."""
+        return covariances if self.residual is None else (*covariances, self.residual)
 
     @property
     def _criterion(self) -> LinearCriterion:
@@ -284,14 +311,14 @@ class _Point:
 
     @property
     def _evaluation(self) -> Evaluation:
-        return self._criterion.at(self.covariances, self.sigma, reml=self.reml)
+        return self._criterion.at(self._with(self.covariances), self.sigma, reml=self.reml)
 
     def curvature(self) -> Curvature:
         """Remaining improvement and covariance of the fixed effects, for use when glmmTMB's Hessian fails."""
         design = self.design
         if design.dispersion is not None or (design.is_structured and not design.is_linear):
             return Curvature(float("inf"), None)
-        if design.is_linear and not design.blocks:
+        if design.is_linear and not design.has_covariances:
             weights = np.ones(design.n) if design.weights is None else design.weights
             information = design.x.T @ (weights[:, None] * design.x)
             return Curvature(0.0, np.asarray(self.sigma**2 * np.linalg.inv(information), dtype=np.float64))
@@ -308,6 +335,9 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     p, family = design.p, design.family
     parts = _parts(answer, design)
     sigma = float(answer["sigma"][0]) if design.dispersion is None else 1.0
+    residual = _residual(answer, design)
+    if residual is not None:
+        sigma = float(np.sqrt(residual[0, 0]))
     parameters = {}
     if family.parameters and not design.is_linear and design.dispersion is None:
         estimated = [sigma**2 if family.name == "gamma" else sigma, *map(float, answer["shape"])]
@@ -323,12 +353,15 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         parameters=values,
         zero=None if design.zero is None else design.zero.x @ parts["zero"][0],
         reml=request.reml,
+        residual=residual,
     )
     modes, mode_covs = point.effects()
     provenance["group_effects"] = (
         "conditional modes and covariances given all parameters, by unimix at glmmTMB's estimates: its own standard "
         "deviations include the uncertainty of the fixed effects"
     )
+    if len(answer["residual"]):
+        provenance["residual"] = f"by glmmTMB, beside independent residuals of SD {float(answer['sigma'][0]):.1g}"
     singular = point.is_boundary()
     gain = float(answer["gain"][0])
     own = None if np.isfinite(gain) else point.curvature()
@@ -356,6 +389,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         beta_cov=np.asarray(beta_cov).reshape(p, p),
         std_error_kind=kind,
         covariances=point.covariances,
+        residual=residual,
         sigma=scale if scaled else 1.0,
         modes=modes,
         mode_covs=mode_covs,
@@ -374,7 +408,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         provenance=provenance,
         native=answer.get("model"),
     )
-    return _least_squares(estimates, problem) if design.is_linear and not design.blocks else estimates
+    return _least_squares(estimates, problem) if design.is_linear and not design.has_covariances else estimates
 
 
 def _faults(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:

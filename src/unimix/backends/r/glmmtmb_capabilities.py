@@ -48,10 +48,7 @@ CAPABILITIES = Capabilities(
         "the adapter does not use glmmTMB's homdiag, homcs, homtoep and hetar1, which came after 1.1.5."
     ),
     zero_inflation=Yes(),
-    residual_covariance=NotYet(
-        "glmmTMB writes correlated residuals as effects of every row, + ar1(0 + time | id) with dispformula = ~ 0; the "
-        "adapter does not do that."
-    ),
+    residual_covariance=Yes("as effects of every row, + ar1(0 + time | id) with dispformula = ~ 0"),
     dispersion_formula=Yes("on the log scale"),
 )
 FAMILIES = FamilySheet(_SAME, _SAME, others=_NO_FAMILY)

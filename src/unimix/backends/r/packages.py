@@ -8,6 +8,7 @@ from __future__ import annotations
 REQUIRED = {
     "lme4": ("lme4", "Matrix"),
     "glmmtmb": ("glmmTMB",),
+    "nlme": ("nlme",),
     "pymer4": ("lme4", "Matrix", "lmerTest"),
 }
 """R packages that each backend cannot fit without."""

@@ -9,17 +9,24 @@ import pandas as pd
 from unimix.display import TextTable
 from unimix.fitted.formatting import number
 from unimix.result import FitResult
-from unimix.workflows.comparison.verdicts import all_correlations, all_sds, dispersion_parameters, has_residual
+from unimix.workflows.comparison.verdicts import (
+    all_correlations,
+    all_sds,
+    dispersion_parameters,
+    residual_correlations,
+    residual_sds,
+)
 
 
 def estimates_of(fit: FitResult) -> dict[tuple[str, str], float]:
     """Estimates by (part, name): fixed effects, SDs, correlations, dispersion, zero inflation and fit."""
     rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
-    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + (["Residual"] if has_residual(fit) else [])
+    names = [*(f"{t} | {b.group}" for b in fit.random for t in b.terms), *residual_sds(fit)]
     rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
     pairs = [
         f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)
     ]
+    pairs += residual_correlations(fit)
     rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
     rows |= {("dispersion", name): value for name, value in dispersion_parameters(fit).items()}
     rows |= {

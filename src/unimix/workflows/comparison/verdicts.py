@@ -124,13 +124,34 @@ class Verdict:
 
 
 def all_sds(fit: FitResult) -> FloatArray:
-    """SDs of all effects, followed by the residual SD if there is one, shape (effects + residual,)."""
-    return np.array([s for block in fit.random for s in block.sd] + ([fit.sigma] if has_residual(fit) else []))
+    """SDs of all effects, followed by those of the residuals, if there are any, shape (effects + residuals,)."""
+    return np.array([s for block in fit.random for s in block.sd] + list(residual_sds(fit).values()))
 
 
-def has_residual(fit: FitResult) -> bool:
-    """Whether the model has one residual standard deviation."""
-    return "sigma" in fit.criteria.parameters
+def residual_sds(fit: FitResult) -> dict[str, float]:
+    """Residual standard deviations by name: one, or one for each time; none outside Gaussian models."""
+    part = fit.residual_part
+    if part is not None and len(part.sd) > 1:
+        return {f"Residual, {time}": float(sd) for time, sd in zip(part.times, part.sd, strict=True)}
+    return {"Residual": fit.sigma} if "sigma" in fit.criteria.parameters else {}
+
+
+def residual_correlations(fit: FitResult) -> dict[str, float]:
+    """Correlations of the residuals by name: of every pair of times, or with the first time, which give all others."""
+    part = fit.residual_part
+    if part is None or not part.parameters:
+        return {}
+    sd = np.sqrt(np.diag(part.covariance))
+    r = part.covariance / np.outer(sd, sd)
+    firsts = range(len(sd)) if part.form.form == "us" else range(1)
+    return {
+        f"{part.times[j]}, {part.times[i]} | residual": float(r[i, j]) for i in range(len(sd)) for j in firsts if j < i
+    }
+
+
+def _scale(fit: FitResult) -> float:
+    """Size of the residuals, or 1 on the scale of a link."""
+    return next(iter(residual_sds(fit).values()), 1.0)
 
 
 def dispersion_parameters(fit: FitResult) -> dict[str, float]:
@@ -140,12 +161,13 @@ def dispersion_parameters(fit: FitResult) -> dict[str, float]:
 
 def all_units(fit: FitResult) -> FloatArray:
     """Factors that turn :func:`all_sds` into units of the response, of the same shape."""
-    return np.array([u for block in fit.random for u in block.unit] + ([1.0] if has_residual(fit) else []))
+    return np.array([u for block in fit.random for u in block.unit] + [1.0] * len(residual_sds(fit)))
 
 
 def all_correlations(fit: FitResult) -> FloatArray:
-    """Correlations of all blocks of effects, row by row below the diagonal."""
-    return np.array([b.correlation[i, j] for b in fit.random for i in range(len(b.terms)) for j in range(i)])
+    """Correlations of all blocks of effects, row by row below the diagonal, and those of the residuals."""
+    effects = [b.correlation[i, j] for b in fit.random for i in range(len(b.terms)) for j in range(i)]
+    return np.array([*effects, *residual_correlations(fit).values()])
 
 
 def measure(fit: FitResult, reference: FitResult) -> Distance:
@@ -155,7 +177,7 @@ def measure(fit: FitResult, reference: FitResult) -> Distance:
         size = all_sds(reference)
         # SDs below a thousandth of the residual SD are zero in practice, and the ratio of two of them means nothing;
         # ratio = (sd + floor) / (sd of the reference + floor)
-        scale = reference.sigma if has_residual(reference) else 1.0
+        scale = _scale(reference)
         floor = 1e-3 * scale / all_units(reference)
         parameters, theirs = dispersion_parameters(fit), dispersion_parameters(reference)
         parts = [
@@ -292,7 +314,7 @@ def _faults(distance: Distance, tolerances: Tolerances, *, std_errors: bool) -> 
 def _spread(fit: FitResult, reference: FitResult, distance: Distance) -> str:
     """The largest differences of fixed effects and SDs, in words."""
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
-    scale = reference.sigma if has_residual(reference) else 1.0
+    scale = _scale(reference)
     known = all_sds(reference) * all_units(reference) > 0.01 * scale  # a ratio to an SD of zero means nothing
     ratio = float(np.nanmax(np.abs(distance.sd[known] - 1), initial=0.0))
     text = f"fixed effects within {worst:.2f} standard errors"
