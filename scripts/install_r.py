@@ -106,7 +106,7 @@ def tell_missing(absent: list[str], installation: RInstallation) -> None:
     home, problem = installation.home, installation.problem
     if not installation.version:
         what = f"cannot be used: {problem}" if problem else "was not found"
-        say(f"\nR {what}. The backends lme4, glmmtmb and pymer4 need it; the others are there. To have them, type")
+        say(f"\nR {what}. The backends lme4, glmmtmb, ordinal and pymer4 need it; the others are there. To have them, type")
         say(_indented(r_installation.install_lines(["R", *required])))
         say("    make setup")
         return

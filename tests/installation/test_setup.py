@@ -186,7 +186,7 @@ def test_without_r_the_lines_for_r_are_printed(capsys: pytest.CaptureFixture[str
     assert {"lme4", "glmmTMB", "lmerTest"} <= set(absent)
     install_r.tell_missing(absent, found)
     said = capsys.readouterr().out
-    assert "R was not found. The backends lme4, glmmtmb and pymer4 need it; the others are there." in said
+    assert "R was not found. The backends lme4, glmmtmb, ordinal and pymer4 need it; the others are there." in said
     assert said.rstrip().endswith("make setup")
 
 

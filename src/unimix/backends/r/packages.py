@@ -9,6 +9,7 @@ REQUIRED = {
     "lme4": ("lme4", "Matrix"),
     "glmmtmb": ("glmmTMB",),
     "pymer4": ("lme4", "Matrix", "lmerTest"),
+    "ordinal": ("ordinal", "Matrix"),
 }
 """R packages that each backend cannot fit without."""
 
