@@ -1,7 +1,8 @@
 """Tools for the tests of users and of authors of backends.
 
 ``assert_agree`` compares fits, ``BackendContract`` is the test suite that every backend passes, and ``OrderedContract``
-that of a backend of ordered responses only. The pytest plug-in provides a ``backend`` fixture that runs over the installed engines (``pytest --unimix-backends=lme4,statsmodels``).
+that of a backend of ordered responses only. The pytest plug-in provides a ``backend`` fixture that runs over the
+installed engines (``pytest --unimix-backends=lme4,statsmodels``).
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class Ordinal(RBackend):
     def _search(self, bridge: Any, problem: Problem, nodes: int, start: list[FloatArray], *, quick: bool) -> _Search:
         design = problem.design
         family, lone = _family(design), _is_intercept(design)
-        tight = (_TIGHTEST if quick else _TIGHT) if design.blocks else {"gradTol": 1e-10}
+        control: dict[str, float] = (_TIGHTEST if quick else _TIGHT) if design.blocks else {"gradTol": 1e-10}
         y, *others = r_arguments(design)
         answer = bridge.call(
             "fit_ordinal",
@@ -191,7 +191,7 @@ class Ordinal(RBackend):
             nodes,
             lone,
             lone and not quick,
-            {**tight, **self.control},
+            control | dict(self.control),
             start,
         )
         return _Search.of(answer, problem, nodes, quick=quick)
