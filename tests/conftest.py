@@ -5,7 +5,8 @@ fits with an engine of R or of PyMC without its marker fails here; one that does
 ``make pythons``, where these engines are missing.
 
 With ``--dist loadgroup`` the same markers decide who runs a test: R starts in one process only, PyMC in another, and
-again for the contract of the samplers, which is half of their time.
+again for the contract of the samplers, which is half of their time. These three begin, and the many small groups of the
+other tests, one for each file, fill what is left of both processes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import functools
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -73,8 +75,14 @@ def group_of(item: pytest.Item) -> str:
     return "mcmc-contract" if file.startswith("tests/contract/") else "mcmc"
 
 
-def pytest_configure() -> None:
+LONGEST_FIRST = ("mcmc", "mcmc-contract", "r")
+"""Groups of tests that take minutes each. xdist would begin with the groups of most tests, and end with one process."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C through, which tests send to themselves: a shell starts background jobs with it ignored."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # the order of the tests is that of pytest_collection_modifyitems
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -86,8 +94,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for engine in engines_of(item):
             for marker in markers_of(engine):
                 item.add_marker(marker)
-        if config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    if config.pluginmanager.hasplugin("xdist"):
+        groups = [group_of(item) for item in items]
+        size = Counter(groups)
+        rank = {group: (group not in LONGEST_FIRST, -size[group]) for group in size}
+        for item, group in zip(items, groups, strict=True):
+            item.add_marker(pytest.mark.xdist_group(group))
+        places = sorted(range(len(items)), key=lambda i: (*rank[groups[i]], groups[i]))
+        items[:] = [items[i] for i in places]
 
 
 def watched(item: pytest.Item) -> Generator[None, object, object]:

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
 from unimix.display import Block, Code, Printed, TextTable
+from unimix.installation import bounded, fault, install_line, installed_version, requirements, unmet
 from unimix.r_installation import (
     RInstallation,
     RPackage,
@@ -31,7 +32,6 @@ from unimix.r_installation import (
     rpy2_requirements,
     run,
 )
-from unimix.versions import bounded, fault, install_line, installed_version, requirements, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

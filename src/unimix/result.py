@@ -34,6 +34,7 @@ from unimix.analysis.prediction import predict as prediction
 from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
+from unimix.analysis.summaries import citations as citing
 from unimix.analysis.summaries import effect_sizes as sizes
 from unimix.analysis.summaries import heterogeneity as heterogeneous
 from unimix.analysis.summaries import level_means as levels
@@ -196,6 +197,7 @@ class FitResult(Printed, FittedModel):
     heterogeneity = heterogeneous.heterogeneity
     effect_sizes = sizes.effect_sizes
     report = reporting.report
+    citations = citing.citations
     to_html = pages.to_html
 
     # checks
@@ -277,6 +279,7 @@ class RobustFit(FitResult):
         level_means = _of_the_model("level_means")
         effect_sizes = _of_the_model("effect_sizes")
         report = _of_the_model("report")
+        citations = _of_the_model("citations")
         certificate = _of_the_model("certificate")
         check = _of_the_model("check")
         collinearity = _of_the_model("collinearity")

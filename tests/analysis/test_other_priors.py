@@ -13,6 +13,8 @@ from scipy import stats
 import unimix as um
 
 P = um.priors
+QUICK = {"sampler": "pymc", "cores": 1, "chains": 2}
+"""PyTensor compiles a model in a few seconds, nutpie in twenty."""
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 OLD = {
     "Intercept": P.Normal(250, 50), "coefficients": P.Normal(0, 20), "sd": P.HalfNormal(50), "cor": P.LKJ(2),
@@ -153,7 +155,7 @@ def test_draws_of_pymc_are_reweighted_with_the_variables_of_its_model() -> None:
     formula = "Reaction ~ Days + (1 | Subject)"
     old = {k: v for k, v in OLD.items() if k != "cor"}
     new = {**old, "Days": P.Normal(8, 1.5)}
-    theirs = um.fit(formula, data, "pymc", priors=old, seed=1, progress=False, options={"chains": 2})
+    theirs = um.fit(formula, data, "pymc", priors=old, seed=1, progress=False, options=QUICK)
     found = theirs.reweighted(new)
     own = um.fit(formula, data, "bayes", priors=new, seed=1)
     assert_same_posterior(found, own)

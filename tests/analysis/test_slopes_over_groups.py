@@ -10,6 +10,7 @@ import pytest
 from scipy import special
 
 import unimix as um
+from unimix.analysis.prediction.variance_error import variance_error
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,9 @@ def fit(data: pd.DataFrame) -> um.FitResult:
 NODES = special.roots_hermitenorm(80)
 
 
-def by_hand(fit: um.FitResult, x: float, v: bool, beta: np.ndarray) -> float:
+def by_hand(fit: um.FitResult, x: float, v: bool, beta: np.ndarray, covariance: np.ndarray | None = None) -> float:
     """E h'(eta + u_0 + u_1 x) (eta' + u_1) over the effects (u_0, u_1), by quadrature in two dimensions."""
-    root = np.linalg.cholesky(np.asarray(fit.random[0].covariance))
+    root = np.linalg.cholesky(np.asarray(fit.random[0].covariance) if covariance is None else covariance)
     first, second = (a.ravel() for a in np.meshgrid(NODES[0], NODES[0]))
     weight = np.outer(NODES[1], NODES[1]).ravel() / NODES[1].sum() ** 2
     u = root @ np.vstack([first, second])
@@ -46,14 +47,29 @@ def by_hand(fit: um.FitResult, x: float, v: bool, beta: np.ndarray) -> float:
 
 
 def test_they_are_the_means_of_each_groups_slope(fit: um.FitResult) -> None:
-    """1e-7: two quadratures. Standard errors have derivatives by differences: 1e-6."""
-    beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
+    """1e-7: two quadratures. Standard errors have derivatives by differences: 1e-6.
+
+    The covariance matrix of all estimates is held against a likelihood by itself in test_over_groups.py; here the
+    derivatives about the SDs and the correlation are.
+    """
+    beta, error_of_variances = np.asarray(fit.fixed.estimate), variance_error(fit)[0]
+    assert error_of_variances is not None
+    covariance, block = error_of_variances.joint, fit.random[0]
+    theta = np.array([*np.log(block.sd), np.arctanh(block.correlation[0][1])])
+
+    def covariance_at(theta: np.ndarray) -> np.ndarray:
+        sd, r = np.exp(theta[:2]), np.tanh(theta[2])
+        return np.outer(sd, sd) * np.array([[1, r], [r, 1]])
+
     for x in (-1.5, 0.0, 0.7):
         found = fit.slopes("x", by="f", at={"x": x}, average="groups").table
         for i, v in enumerate((False, True)):
             assert found["estimate"].iloc[i] == pytest.approx(by_hand(fit, x, v, beta), rel=1e-7)
             steps = np.eye(len(beta)) * 1e-4
             gradient = [(by_hand(fit, x, v, beta + s) - by_hand(fit, x, v, beta - s)) / 2e-4 for s in steps]
+            for s in np.eye(3) * 1e-4:
+                ends = [by_hand(fit, x, v, beta, covariance_at(theta + t * s)) for t in (1, -1)]
+                gradient.append((ends[0] - ends[1]) / 2e-4)
             error = np.sqrt(np.array(gradient) @ covariance @ np.array(gradient))
             assert found["std_error"].iloc[i] == pytest.approx(error, rel=1e-6)
 
@@ -120,7 +136,9 @@ def test_their_contrasts_and_hypotheses_have_the_joint_covariance(fit: um.FitRes
     twice = slopes.contrasts({"u": [-1, 1, 0, 0], "v": [0, 0, -1, 1]}).contrasts("revpairwise").table.iloc[0]
     both = slopes.hypotheses("b3 - b2 = b1 - b0").table.iloc[0]
     assert twice["std_error"] == pytest.approx(both["std_error"], rel=1e-9)
-    assert "Slopes of the mean response averaged over the groups at the estimated variances." in slopes.notes
+    assert "Slopes of the mean response averaged over the groups at the estimated variances, whose errors " in " ".join(
+        slopes.notes
+    )
 
 
 def test_a_posterior_draws_them(data: pd.DataFrame) -> None:

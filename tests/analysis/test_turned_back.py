@@ -163,3 +163,74 @@ def test_a_posterior_is_turned_back_by_its_draws() -> None:
     plain, back = fit.emmeans("age").table, fit.emmeans("age", kind="response").table
     np.testing.assert_allclose(back["lower"], np.exp(plain["lower"]), rtol=1e-10)
     np.testing.assert_allclose(back["estimate"], np.exp(plain["estimate"]), rtol=1e-3)  # the draws' SD is 2%
+
+
+@pytest.fixture(scope="module")
+def posterior() -> tuple[um.FitResult, pd.DataFrame]:
+    rng = np.random.default_rng(8)
+    g, x = np.repeat(np.arange(8), 6), rng.normal(size=48)
+    data = pd.DataFrame({"x": x, "g": [f"g{i}" for i in g]})
+    data["y"] = np.exp(0.4 * x + 0.6 * rng.normal(size=8)[g] + 0.5 * rng.normal(size=48))
+    return um.fit("log(y) ~ x + (1 | g)", data, "bayes", seed=1), data
+
+
+def test_a_posterior_is_turned_back_draw_by_draw(posterior: tuple[um.FitResult, pd.DataFrame]) -> None:
+    """Means of exp over the draws, not exp of their mean; marginal means and predictions give the same."""
+    fit, _ = posterior
+    draws = fit.draws(fit.status.n_draws or 1)
+    new = pd.DataFrame({"x": [-1.0, 2.0], "g": ["g1", "g5"]})
+    eta = draws.beta @ np.column_stack([np.ones(2), new["x"]]).T
+    means = fit.emmeans("x", at={"x": [-1, 2]}, kind="response").table
+    flat = fit.predict(new, level="population", kind="response")
+    np.testing.assert_allclose(flat, np.exp(eta).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(flat, means["estimate"], rtol=1e-12)
+    table = fit.predict(new, level="population", kind="response", interval="confidence").table
+    np.testing.assert_allclose(table["std_error"], np.exp(eta).std(axis=0, ddof=1), rtol=1e-12)
+    for column in ("estimate", "std_error", "lower", "upper"):  # 1e-5: quantiles lie between two draws
+        np.testing.assert_allclose(table[column], means[column], rtol=1e-5)
+    own = eta + draws.effects[0][:, [1, 5], 0]
+    np.testing.assert_allclose(fit.predict(new, kind="response"), np.exp(own).mean(axis=0), rtol=1e-12)
+    missing = fit.predict(new.assign(x=[np.nan, 2.0]), kind="response")
+    assert np.isnan(missing[0])
+    assert missing[1] == pytest.approx(np.exp(own[:, 1]).mean())
+
+
+def test_means_of_a_posterior_have_the_variances_of_each_draw(posterior: tuple[um.FitResult, pd.DataFrame]) -> None:
+    """E exp(eta + s Z) = exp(eta + s^2 / 2) with s^2 = sigma^2 + sd^2 of each draw; of the residual alone for a group.
+
+    1e-9: quadrature with 61 nodes.
+    """
+    fit, _ = posterior
+    draws = fit.draws(fit.status.n_draws or 1)
+    sigma2, between = draws.parameters[:, 0] ** 2, draws.covariances[0][:, 0, 0]
+    means = np.exp(draws.beta @ [1, 0.5] + (sigma2 + between) / 2)
+    found = fit.emmeans("x", at={"x": 0.5}, kind="response", bias_adjust=True)
+    row = found.table.iloc[0]
+    assert row["estimate"] == pytest.approx(means.mean(), rel=1e-9)
+    assert row["std_error"] == pytest.approx(means.std(ddof=1), rel=1e-9)
+    np.testing.assert_allclose(row[["lower", "upper"]].to_numpy(float), np.quantile(means, [0.025, 0.975]), rtol=1e-9)
+    assert "within each draw" in str(found)
+    new = {"x": [0.5], "g": ["g2"]}
+    own = np.exp(draws.beta @ [1, 0.5] + draws.effects[0][:, 2, 0] + sigma2 / 2)
+    table = fit.predict(new, kind="response", bias_adjust=True, interval="confidence").table.iloc[0]
+    assert table["estimate"] == pytest.approx(own.mean(), rel=1e-9)
+    assert table["upper"] == pytest.approx(np.quantile(own, 0.975), rel=1e-9)
+    strange = {"x": [0.5], "g": ["new"]}
+    drawn = fit.predict(strange, kind="response", new_levels="sample", interval="confidence", seed=3).table.iloc[0]
+    assert drawn["upper"] / drawn["lower"] > table["upper"] / table["lower"]
+
+
+def test_errors_of_means_hold_those_of_the_variances() -> None:
+    """var(log m) = V + var(sigma^2) / 4, var(sigma^2) = 2 sigma^4 / f, of a model without groups: a closed form."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"y": np.exp(1 + 0.8 * rng.normal(size=25))})
+    fit = um.fit("log(y) ~ 1", data)
+    row = fit.emmeans((), kind="response", bias_adjust=True).table.iloc[0]
+    sigma2 = np.log(data["y"]).var(ddof=1)
+    v, extra = sigma2 / 25, 2 * sigma2**2 / 24 / 4
+    mean = np.exp(np.log(data["y"]).mean() + sigma2 / 2)
+    assert row["estimate"] == pytest.approx(mean, rel=1e-9)
+    assert row["std_error"] == pytest.approx(mean * np.sqrt(v + extra), rel=1e-6)
+    assert row["df"] == pytest.approx(24 * ((v + extra) / v) ** 2, rel=1e-6)
+    known = fit.emmeans((), kind="response", bias_adjust=float(np.sqrt(sigma2))).table.iloc[0]
+    assert known["std_error"] == pytest.approx(mean * np.sqrt(v), rel=1e-6)

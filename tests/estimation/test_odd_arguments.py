@@ -53,7 +53,7 @@ def calls(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[
     folder = tmp_path_factory.mktemp("odd")
     asked: dict[str, tuple[Any, ...]] = {
         **dict.fromkeys(("anova", "augment", "coefficients", "comparisons", "effect_sizes", "icc", "predict"), ()),
-        **dict.fromkeys(("r2", "report", "residuals", "simulate", "tidy", "to_json"), ()),
+        **dict.fromkeys(("citations", "r2", "report", "residuals", "simulate", "tidy", "to_json"), ()),
         "confint": ("wald",), "contrasts": ("f",), "draws": (5,), "emmeans": ("f",), "hypotheses": ("x = 0",),
         "slopes": ("x",), "with_data": (data,),
     }  # fmt: skip

@@ -345,6 +345,7 @@ WORKING = {
     "log_evidence_error", "plot", "residual_part", "prior_predictive", "model_graph", "reweighted",
     "prior_sensitivity", "overdispersion", "check_zeros", "dispersion_effects", "zero_inflation",
     "thresholds", "simulated_residuals", "johnson_neyman", "random_pca", "drop1", "heterogeneity",
+    "citations",
 }  # fmt: skip
 REFUSED = {
     "robust": {}, "draws": {}, "posterior_predictive": {}, "loo": {}, "r2": {}, "icc": {}, "effect_sizes": {},

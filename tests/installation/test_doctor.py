@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import unimix.doctor  # noqa: F401  the package attribute is the function; the module is looked up below
-from unimix import versions as metadata_lines
+from unimix import installation as metadata_lines
 from unimix.backends.registry import registered, sound
 from unimix.doctor import Diagnosis, Item, doctor
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from unimix import installation as metadata_lines
 from unimix import r_installation
-from unimix import versions as metadata_lines
 from unimix.backends.registry import registered
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,6 +17,14 @@ from unimix.backends.r.bridge import RBridge
 from unimix.backends.r.lme4 import Lme4
 from unimix.design.estimates import Estimates
 
+INTERCEPT = "y ~ x + (1 | g)"
+FORMULAS = {"intercept": INTERCEPT, "slope": "y ~ x + (1 + x | g)", "wrong": "y ~ x + z + (1 | g)"}
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file."""
+    return path.read_text().splitlines()
+
 
 def make(seed: int, n: int = 120) -> pd.DataFrame:
     """Rows of groups of six, with a random intercept."""

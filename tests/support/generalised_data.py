@@ -102,3 +102,25 @@ def design_of(family: Family, formula: str, data: pd.DataFrame | None = None, *,
     weights = "trials" if family.response == "binomial" else "w" if extras else None
     offset = "o" if extras and not family.is_linear else None
     return build_design(parse(formula), data, family=family, weights=weights, offset=offset)
+
+
+_RNG = np.random.default_rng(12)
+ROWS = 60
+RESPONSES = pd.DataFrame(
+    {
+        "x": _RNG.normal(size=ROWS),
+        "g": np.repeat([f"g{k}" for k in range(12)], 5),
+        "count": _RNG.poisson(3, ROWS),
+        "yes": _RNG.integers(0, 2, ROWS),
+        "answer": _RNG.choice(["no", "yes"], ROWS),
+        "three": _RNG.choice(["a", "b", "c"], ROWS),
+        "trials": _RNG.integers(3, 9, ROWS),
+        "size": _RNG.gamma(2, 1, ROWS),
+        "share": _RNG.beta(2, 3, ROWS),
+        "exposure": _RNG.uniform(1, 4, ROWS),
+    }
+)
+RESPONSES["hits"] = _RNG.binomial(RESPONSES["trials"], 0.4)
+RESPONSES["misses"] = RESPONSES["trials"] - RESPONSES["hits"]
+RESPONSES["rate"] = RESPONSES["hits"] / RESPONSES["trials"]
+RESPONSES["flag"] = RESPONSES["yes"] == 1

@@ -171,7 +171,7 @@ def test_files_by_their_ending(hostile: um.ModelTable, tmp_path: Path) -> None:
 def test_without_great_tables_or_python_docx_the_line_to_type_is_told(
     hostile: um.ModelTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from unimix.versions import pip_line
+    from unimix.installation import pip_line
 
     monkeypatch.setitem(sys.modules, "great_tables", None)
     monkeypatch.setitem(sys.modules, "docx", None)

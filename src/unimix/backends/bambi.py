@@ -31,8 +31,8 @@ from unimix.backends import (
     estimates_of_draws,
 )
 from unimix.errors import EngineBrokenError, to_type
+from unimix.installation import bounds, fault, installed_version, requirements
 from unimix.parallel.progress import is_shown
-from unimix.versions import bounds, fault, installed_version, requirements
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -114,6 +114,9 @@ class Bambi(Backend):
         extra="bambi",
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://bambinos.github.io/bambi",
+        reference="Capretto, T., Piho, C., Kumar, R., Westfall, J., Yarkoni, T., & Martin, O. A. (2022). Bambi: A "
+        "simple interface for fitting Bayesian linear models in Python. Journal of Statistical Software, 103(15), "
+        "1-29. https://doi.org/10.18637/jss.v103.i15",
         default_method="posterior",
         strengths="bambi's own priors, independent effects only",
         rank=30,

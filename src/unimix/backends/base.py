@@ -42,6 +42,7 @@ from unimix.errors import (
     listing,
     to_type,
 )
+from unimix.installation import pip_line
 from unimix.likelihood.lmm.conditioning import (
     Conditioning,
     is_singular,
@@ -53,7 +54,6 @@ from unimix.likelihood.lmm.conditioning import (
 from unimix.likelihood.lmm.weights import scale_rows
 from unimix.parallel.blas_threads import one_thread
 from unimix.parallel.limited import run_limited
-from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
 MOST_COUNTED = 2**31 - 1

@@ -27,6 +27,7 @@ class BackendInfo:
         packages: Python packages that must be importable.
         distributions: Packages whose versions are recorded in the result.
         url: Home page of the engine.
+        reference: The publication that the engine's authors ask to cite, in APA style; empty if there is none.
         default_method: Default method for a Gaussian model, REML or posterior.
         modules: Modules to import in addition to the first package, if that alone imports too little.
         extra: Extra of ``distribution`` with the packages that the engine needs, from which the installation line is
@@ -51,6 +52,7 @@ class BackendInfo:
     packages: tuple[str, ...]
     distributions: tuple[str, ...]
     url: str
+    reference: str = ""
     default_method: str = "REML"
     modules: tuple[str, ...] = ()
     extra: str = ""

@@ -86,6 +86,10 @@ class PyMC(Backend):
         extra="pymc",
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://www.pymc.io",
+        reference="Abril-Pla, O., Andreani, V., Carroll, C., Dong, L., Fonnesbeck, C. J., Kochurov, M., Kumar, R., "
+        "Lao, J., Luhmann, C. C., Martin, O. A., Osthege, M., Vieira, R., Wiecki, T., & Zinkov, R. (2023). PyMC: A "
+        "modern, and comprehensive probabilistic programming framework in Python. PeerJ Computer Science, 9, e1516. "
+        "https://doi.org/10.7717/peerj-cs.1516",
         default_method="posterior",
         strengths="most families, compiled and sampled",
         rank=20,

@@ -11,9 +11,9 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 from unimix.errors import OptionError, WorkerError
+from unimix.installation import import_for
 from unimix.parallel.pickling import SentOnce
 from unimix.parallel.progress import shown
-from unimix.versions import import_for
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")

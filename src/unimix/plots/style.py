@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from unimix.errors import OptionError
-from unimix.versions import import_for
+from unimix.installation import import_for
 
 # Okabe and Ito's palette: distinguishable with every kind of colour vision.
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (

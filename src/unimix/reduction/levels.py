@@ -43,7 +43,7 @@ class LevelSet:
         """The distinct values of the rows of one batch; None if no row has a value."""
         if isinstance(column, NumericColumn):
             values = as_exact(column)[~column.missing]
-            return cls(name, "number", np.unique(values)) if len(values) else None
+            return cls(name, "number", _distinct(values)) if len(values) else None
         present = np.unique(column.codes[column.codes >= 0])
         if not len(present):
             return None
@@ -69,7 +69,7 @@ class LevelSet:
             if self.numbers.dtype != np.float64 or other.numbers.dtype != np.float64:  # long whole numbers
                 both = {*self.numbers.tolist(), *other.numbers.tolist()}
                 return replace(self, numbers=np.array(sorted(map(int, both)), dtype=object))
-            places = np.minimum(np.searchsorted(self.numbers, other.numbers), len(self.numbers) - 1)
+            places = self._places(other.numbers)
             if (self.numbers[places] == other.numbers).all():
                 return self
             return replace(self, numbers=np.union1d(self.numbers, other.numbers))
@@ -99,6 +99,26 @@ class LevelSet:
     def _index(self) -> dict[Level, int]:
         return {level: i for i, level in enumerate(self.labels)}
 
+    @cached_property
+    def _table(self) -> tuple[float, IntArray] | None:
+        """The smallest number, and the index of each whole number from it on; None if they are not whole, or sparse."""
+        numbers = self.numbers
+        if numbers is None or numbers.dtype != np.float64 or not _are_dense(numbers[0], numbers[-1], len(numbers)):
+            return None
+        if not (numbers == np.floor(numbers)).all():
+            return None
+        table = np.zeros(int(numbers[-1] - numbers[0]) + 1, dtype=np.int64)
+        table[(numbers - numbers[0]).astype(np.int64)] = np.arange(len(numbers))
+        return float(numbers[0]), table
+
+    def _places(self, values: npt.NDArray[Any]) -> IntArray:
+        """Index of each value among the distinct numbers, shape (n,); any index for a value that is none of them."""
+        assert self.numbers is not None  # noqa: S101  asked of numeric columns only
+        if self._table is None or values.dtype != np.float64:
+            return np.minimum(np.searchsorted(self.numbers, values), len(self.numbers) - 1)
+        low, table = self._table
+        return table[np.nan_to_num(np.clip(values - low, 0, len(table) - 1)).astype(np.int64)]
+
     def codes(self, column: Column, where: str) -> IntArray:
         """Index of each row's level, shape (n,); -1 for missing values.
 
@@ -115,7 +135,7 @@ class LevelSet:
             values, missing = as_exact(column), column.missing
             if self.numbers.dtype != np.float64 and values.dtype == np.float64:
                 values = np.array([0 if m else int(v) for v, m in zip(values, missing, strict=True)], dtype=object)
-            places = np.minimum(np.searchsorted(self.numbers, values), len(self.numbers) - 1)
+            places = self._places(values)
             self._refuse([str(v) for v in values[(self.numbers[places] != values) & ~missing][:5]], where)
             return np.where(missing, -1, places).astype(np.int64)
         table = np.array([*(self._index.get(level, -2) for level in column.levels), -1], dtype=np.int64)
@@ -139,6 +159,22 @@ class LevelSet:
         """
         origin = self.kind if self.kind in ("text", "dates") else ""
         return FactorColumn(codes, self.levels, origin)  # type: ignore[arg-type]
+
+
+def _are_dense(low: float, high: float, count: int) -> bool:
+    """Whether a table of all whole numbers between two is not much longer than the list of those that occur."""
+    return bool(high - low < 8 * count + 100_000)
+
+
+def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Distinct values in increasing order: by marks in a table where they are whole and dense, else by sorting."""
+    if values.dtype == np.float64:
+        low, high = values.min(), values.max()
+        if _are_dense(low, high, len(values)) and (values == np.floor(values)).all():
+            marks = np.zeros(int(high - low) + 1, dtype=bool)
+            marks[(values - low).astype(np.int64)] = True
+            return low + np.flatnonzero(marks)
+    return np.unique(values)
 
 
 def _joined(first: tuple[Level, ...], second: tuple[Level, ...]) -> tuple[Level, ...] | None:

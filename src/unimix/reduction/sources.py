@@ -15,7 +15,7 @@ import narwhals as nw
 from unimix.argument_types import file_at
 from unimix.design.frames import column_labels, n_rows, to_pandas
 from unimix.errors import DataError, EngineNotInstalledError, UnimixError, listing, to_type
-from unimix.versions import pip_line
+from unimix.installation import pip_line
 
 MAGIC = frozenset("*?[")
 

@@ -37,8 +37,8 @@ from unimix.foreign_names import suggests_names
 from unimix.formula.interpreter import parse, part_columns, used_columns
 from unimix.formula.parser import Name, quote, render
 from unimix.formula.tokens import MAX_LENGTH
+from unimix.installation import pip_line
 from unimix.result import FitResult
-from unimix.versions import pip_line
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin

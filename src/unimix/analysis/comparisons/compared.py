@@ -132,11 +132,17 @@ def _small_changes(plan: Plan, change: Change) -> tuple[float, tuple[dict[str, F
 def _compared_over_groups(
     plan: Plan, scale: str, rows: tuple[Linear, Linear], over: tuple[OverGroups, OverGroups], what: str
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Estimates, gradients and draws of one change in responses that are averaged over the groups."""
+    """Estimates, gradients and draws of one change in responses that are averaged over the groups.
+
+    The gradients are about the fixed effects and, where their error is known, the k variance parameters, (m, p + k).
+    """
     beta, draws = plan.inference.beta, plan.inference.posterior
     high, low = (_averaged(plan, o.mean(r.at(beta)), what) for o, r in zip(over, rows, strict=True))
     up, down = compare_slopes(scale, high, low)
-    slopes = [plan.averages(o.slope(r.at(beta))[:, None] * r.x) for o, r in zip(over, rows, strict=True)]
+    slopes = [
+        plan.averages(np.hstack([o.slope(r.at(beta))[:, None] * r.x, o.by_variances(r.at(beta))]))
+        for o, r in zip(over, rows, strict=True)
+    ]
     gradient = _without_limits(plan, up[:, None] * slopes[0] + down[:, None] * slopes[1], *rows)
     drawn = None
     if draws is not None:

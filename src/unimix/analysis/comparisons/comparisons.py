@@ -20,12 +20,13 @@ from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Smoo
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.analysis.means.two_parts import TwoParts, joint_inference
 from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, averaged_note, check_over_groups
+from unimix.analysis.prediction.variance_error import variance_error
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.design.frames import one_row, to_pandas
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Gaussian
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.fitted.model import interval_level, is_sampled
+from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.stats.delta import Averages
@@ -234,14 +235,14 @@ def comparisons(
     parts = [compared(plan, change) for change in changes]
     tables = [_labelled(change, groups) for change in changes]
     draws = None if parts[0][2] is None else np.concatenate([np.asarray(p[2]) for p in parts], axis=1)
-    functions = plan.inference.smooth(
-        np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws
-    )
-    said = f"The mean response {averaged_note(sampled=is_sampled(fit))}."
+    whole = plan.inference
+    error = variance_error(fit)[0] if over else None
+    if error is not None:
+        whole = whole.with_variances(error.joint)
+    functions = whole.smooth(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws)
+    said = f"The mean response {averaged_note(fit)}."
     note = said if over else response_note(fit, design)
-    return Comparisons(
-        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, bounds, note, plan.inference
-    )
+    return Comparisons(pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, bounds, note, whole)
 
 
 def _checked_groups(fit: FittedModel, average: bool | str, kind: str) -> bool:

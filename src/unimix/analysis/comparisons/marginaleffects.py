@@ -16,7 +16,7 @@ from unimix.distributions.family import Family
 from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionError, UnsupportedModelError, to_type
-from unimix.versions import pip_line
+from unimix.installation import pip_line
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel

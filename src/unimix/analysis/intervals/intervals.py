@@ -125,7 +125,7 @@ def _wald_of_scales(
 ) -> tuple[FloatArray, str]:
     none = np.full((len(parameters), 2), np.nan)
     reach = float(special.ndtri(0.5 + ci_level / 2))
-    why = _no_likelihood(fit)
+    why = no_likelihood(fit)
     if not why and not has_design(fit):
         why = "they need the data that were fitted, fit.with_data(frame)"
     if why:
@@ -174,7 +174,8 @@ def _key(target: Any) -> tuple[str, int, int, int]:
     return target.kind, target.index, max(target.first, target.second), min(target.first, target.second)
 
 
-def _no_likelihood(fit: FittedModel) -> str:
+def no_likelihood(fit: FittedModel) -> str:
+    """The reason why the criterion of a fit is no likelihood; empty if it is one."""
     criterion = fit.criteria.criterion
     known = ("REML", "ML", "Laplace", "least squares")
     if criterion.startswith(known) or re.fullmatch(r"AGQ\(\d+\)", criterion):
@@ -237,7 +238,7 @@ def profile(
     )
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    why = _no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
+    why = no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()

@@ -28,7 +28,7 @@ from unimix.distributions.family import Poisson
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError
 from unimix.fitted.criterion import support_arrays
-from unimix.fitted.model import interval_level, is_sampled
+from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
 from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
@@ -103,7 +103,8 @@ def emmeans(
             ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
             of all group effects. A number is the standard deviation to use instead.
         average: groups for means of the response over all groups of the population, by quadrature over the random
-            effects, instead of those of a group whose effects are zero; it implies ``kind="response"``.
+            effects, instead of those of a group whose effects are zero; it implies ``kind="response"``. Standard errors
+            are by the delta method about the fixed effects and the variances.
         ci_level: Probability of the interval of each single mean, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -185,11 +186,12 @@ def every_mean(
         rows, offset, lost, whole = np.eye(len(cell)), np.zeros(len(cell)), lost[cell], whole[cell]
         averages = replace(averages, levels=of_categories.levels, empty=averages.empty[cell])
         scale, kind = of_categories.scale, "response"
-    functions = inference.functions(rows)
     if average is not None:
         scale = Scale.over_groups(OverGroups.of(fit, grid.frame).averaged(averages.turn))
     if bias_adjust is not False and "zero" in fit.parts:
         raise OptionError("bias_adjust= is for a transformed response, and a count with zeros has none: leave it out.")
+    inference, rows = scale.with_variances(inference, rows, offset)
+    functions = inference.functions(rows)
     if bias_adjust is not False:
         scale.mean((functions.estimate + offset)[~lost])  # refused here, not where the table is printed
     partners = Predictors.of(fit, design).partners(everything)
@@ -301,7 +303,7 @@ def slopes(
         empty, whole = lost | also, np.where(also[:, None], here, whole)  # slopes of the response need both
         lost = empty
         rows, offset = np.eye(len(lost)), np.zeros(len(lost))
-        warned = (f"Slopes of the mean response {averaged_note(sampled=is_sampled(fit))}.", *warned)
+        warned = (f"Slopes of the mean response {averaged_note(fit)}.", *warned)
     means = MarginalMeans(
         names=tuple(names),
         by=(),

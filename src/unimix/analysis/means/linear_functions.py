@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,38 @@ class FixedInference:
             df,
             draws,
             self.lacks(weights),
+        )
+
+    def with_variances(self, joint: FloatArray) -> FixedInference:
+        """The inference about (beta, theta) with k variance parameters theta, as deviations from their estimates.
+
+        A function of both has a variance v. If the part of the fixed effects in it is v1 with f degrees of freedom, it
+        has f (v / v1)^2 (Satterthwaite 1946, Biometrics Bulletin 2:110-114): the error of theta is known for large
+        samples only.
+
+        Args:
+            joint: Covariance matrix of (beta, theta), shape (p + k, p + k).
+        """
+        p, k = len(self.beta), len(joint) - len(self.beta)
+        whole = joint.copy()
+        whole[:p, :p] = self.covariance
+
+        def df_of(weights: FloatArray) -> FloatArray:
+            own, df = weights[:, :p], np.full(len(weights), np.inf)
+            moved = own.any(axis=1)
+            if moved.any():
+                ratio = delta_error(weights[moved], whole) / delta_error(own[moved], self.covariance)
+                df[moved] = self.df_of(own[moved]) * ratio**4
+            return df
+
+        return replace(
+            self,
+            beta=np.concatenate([self.beta, np.zeros(k)]),
+            covariance=whole,
+            df_of=df_of,
+            uncertainty=None,
+            turn=np.eye(p + k),
+            unbounded=np.hstack([self.unbounded, np.zeros((len(self.unbounded), k))]),
         )
 
     @cached_property

@@ -103,7 +103,7 @@ class MarginalMeans(TableResult):
             frame["estimate"] = self.scale.mean(at)
             if (drawn := self._drawn_means()) is not None:
                 frame["estimate"], frame["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
-                if self.scale.over is not None:  # each draw has variances of its own: no function of the ends
+                if self.scale.moves_with_draws:  # each draw has variances of its own: no function of the ends
                     tail = 0.5 - self.ci_level / 2
                     lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0)
             frame["lower"], frame["upper"] = lower, upper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,17 +11,20 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.analysis.means.contrasts import RATIOS
-from unimix.analysis.prediction.over_groups import OverGroups, averaged_note
+from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.over_groups import OverGroups
+from unimix.analysis.prediction.variance_error import STEP, VarianceError, variance_error, variances_note
 from unimix.design.typed_columns import as_numbers
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError
-from unimix.fitted.model import has_design
+from unimix.fitted.model import has_design, is_sampled
 from unimix.formula.inverse import Inverse, inverse_of
 from unimix.formula.parser import Name, render
 
 if TYPE_CHECKING:
+    from unimix.analysis.means.linear_functions import FixedInference
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +46,12 @@ class Scale:
         note: What a reader must know of the scale; empty for an inverse link.
         plain: The function without an adjustment of means, if there is one.
         over: The rows whose responses are averaged over the groups, if they are.
+        variances: The error of the variances on which the function depends; None if it depends on none, or it is not
+            known.
+        sd_of_draws: Standard deviation of the transformed response about its mean under each of S posterior draws, for
+            means of a response that is turned back, shape (S, 1); else None.
+        by_variances: Derivatives of the function with respect to the k variance parameters at linear predictors (n,),
+            shape (n, k).
     """
 
     mean: Callable[[FloatArray], FloatArray]
@@ -54,6 +63,38 @@ class Scale:
     note: str = ""
     plain: Callable[[FloatArray], FloatArray] | None = None
     over: OverGroups | None = None
+    variances: VarianceError | None = None
+    sd_of_draws: FloatArray | None = None
+    by_variances: Callable[[FloatArray], FloatArray] | None = None
+
+    def with_variances(
+        self, inference: FixedInference, weights: FloatArray, offset: FloatArray
+    ) -> tuple[FixedInference, FloatArray]:
+        """Inference about the fixed effects and the variances, if the scale depends on these.
+
+        Args:
+            inference: Inference about the p fixed effects.
+            weights: Linear predictors as functions of the fixed effects, shape (m, p).
+            offset: Constants added to them, shape (m,).
+
+        Returns:
+            The inference, and the weights, shape (m, p + k): the changes of the linear predictors that move the
+            response as a change of a variance does.
+        """
+        moved = self.moved(weights @ inference.beta + offset)
+        if self.variances is None or moved is None:
+            return inference, weights
+        return inference.with_variances(self.variances.joint), np.hstack([weights, moved])
+
+    def moved(self, eta: FloatArray) -> FloatArray | None:
+        """The changes of linear predictors (n,) that move the response as each variance parameter does, shape (n, k).
+
+        None if the scale depends on no variance whose error is known.
+        """
+        if self.variances is None or self.by_variances is None:
+            return None
+        slope, moved = self.slope(eta)[:, None], self.by_variances(eta)
+        return np.divide(moved, slope, out=np.zeros_like(moved), where=np.abs(slope) > 0)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Scale:
         """The scale of some of the rows."""
@@ -61,18 +102,36 @@ class Scale:
 
     def of_draws(self, eta: FloatArray) -> FloatArray:
         """Values for posterior draws of linear predictors (S, n), in their shape."""
-        return self.mean(eta) if self.over is None else self.over.mean_of_draws(eta)
+        if self.over is not None:
+            return self.over.mean_of_draws(eta)
+        if self.sd_of_draws is not None and self.plain is not None:
+            return _averaged(self.plain, eta, self.sd_of_draws)
+        return self.mean(eta)
+
+    @property
+    def moves_with_draws(self) -> bool:
+        """Whether each posterior draw has a function of its own, because its variances differ."""
+        return self.over is not None or self.sd_of_draws is not None
 
     @classmethod
     def over_groups(cls, rows: OverGroups) -> Scale:
         """The scale of expected responses that are averaged over the groups."""
-        said = averaged_note(sampled=rows.sampled is not None)
         if rows.family.link == "identity":
-            return replace(cls.of_family(rows.family), note=f"The mean over the groups: {said}.")
+            return replace(
+                cls.of_family(rows.family), note="The mean over the groups is that of group effects of zero."
+            )
         sd = rows.sd
         alike = rows.family.link == "log" and bool(np.ptp(sd) <= 1e-9 * max(float(sd.max(initial=0.0)), 1e-300))
         ratio = "ratio" if alike else ""
-        return cls(rows.mean, rows.slope, ratio=ratio, note=f"The mean response {said}.", over=rows)
+        return cls(
+            rows.mean,
+            rows.slope,
+            ratio=ratio,
+            note=f"The mean response {rows.note}.",
+            over=rows,
+            variances=rows.error,
+            by_variances=rows.by_variances,
+        )
 
     def interval(self, ends: FloatArray, at: FloatArray, *, quantiles: bool = False) -> tuple[FloatArray, FloatArray]:
         """Lower and upper ends, shapes (m,), of intervals (m, 2) of the linear predictor about ``at``, shape (m,).
@@ -98,7 +157,9 @@ class Scale:
         )
 
     @classmethod
-    def of(cls, fit: FittedModel, kind: str, bias_adjust: bool | float = False, spread: float | None = None) -> Scale:
+    def of(
+        cls, fit: FittedModel, kind: str, bias_adjust: bool | float = False, groups: Sequence[bool] | None = None
+    ) -> Scale:
         """The scale on which estimates of a fit are shown.
 
         Args:
@@ -106,8 +167,8 @@ class Scale:
             kind: link, or response, which turns a transformed response such as ``log(y)`` back, too.
             bias_adjust: Whether to give the mean of the response that was turned back, instead of the response at the
                 mean of the transformed one; a number is the standard deviation of the transformed response to use.
-            spread: Standard deviation of the transformed response about its mean that ``bias_adjust=True`` uses; None
-                takes that of a new level of every grouping factor.
+            groups: Whether the variance of each random term counts for ``bias_adjust=True``; None counts all, as for a
+                new level of every grouping factor.
 
         Raises:
             OptionError: If a response cannot be turned back, or ``bias_adjust`` is not for this scale.
@@ -129,17 +190,15 @@ class Scale:
         if bias_adjust is False:
             note = f"{same}: {inverse.column} at the mean of {text}, which is its median if {text} is symmetric"
             return cls(inverse.value, inverse.slope, inverse.column, inverse.ratio, inverse.unit, note=f"{note}.")
-        sd = _spread(fit, bias_adjust, spread)
-        nodes, weights = special.roots_hermitenorm(NODES)
-        weights = weights / weights.sum()
+        variance, error, why, moves = _variance_about_mean(fit, bias_adjust, groups)
+        sd = float(np.sqrt(variance))
 
-        def averaged(function: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray], FloatArray]:
-            """E f(eta + sd Z) for a standard normal Z."""
-
+        def averaged(
+            function: Callable[[FloatArray], FloatArray], spread: float = sd
+        ) -> Callable[[FloatArray], FloatArray]:
             def average(eta: FloatArray) -> FloatArray:
-                eta = np.asarray(eta, dtype=np.float64)
-                values = sum(w * function(eta + sd * z) for z, w in zip(nodes, weights, strict=True))
-                if np.isnan(values[~np.isnan(eta)]).any():
+                values = _averaged(function, eta, spread)
+                if np.isnan(values[~np.isnan(np.asarray(eta, dtype=np.float64))]).any():
                     raise DataError(
                         f"bias_adjust=: the mean of {inverse.column} does not exist, because {text} cannot have all "
                         "values of a normal distribution. Leave bias_adjust= out."
@@ -148,7 +207,14 @@ class Scale:
 
             return average
 
-        note = f"{same}: means of {inverse.column}, for normal {text} with SD {sd:.4g}"
+        def by_variances(eta: FloatArray) -> FloatArray:
+            """The derivative with respect to the variance, by central differences, times those of the variance."""
+            ends = [averaged(inverse.value, float(np.sqrt(variance * (1 + s))))(eta) for s in (STEP, -STEP)]
+            return np.asarray(((ends[0] - ends[1]) / (2 * STEP * variance))[:, None] * moves)
+
+        sampled = bias_adjust is True and is_sampled(fit)
+        known = "" if bias_adjust is not True else "within each draw" if sampled else variances_note(error, why)
+        note = f"{same}: means of {inverse.column}, for normal {text} with SD {sd:.4g}{f', {known}' if known else ''}"
         return cls(
             averaged(inverse.value),
             averaged(inverse.slope),
@@ -157,6 +223,9 @@ class Scale:
             inverse.unit,
             note=f"{note}.",
             plain=inverse.value,
+            variances=error,
+            by_variances=by_variances,
+            sd_of_draws=_sd_of_draws(fit, groups) if sampled else None,
         )
 
 
@@ -185,18 +254,53 @@ def is_transformed(fit: FittedModel) -> bool:
     return fit.family.link == "identity" and not isinstance(fit.spec.response, Name)
 
 
-def _spread(fit: FittedModel, bias_adjust: bool | float, spread: float | None) -> float:
-    """Standard deviation of the transformed response about its mean."""
+def _averaged(function: Callable[[FloatArray], FloatArray], eta: FloatArray, spread: float | FloatArray) -> FloatArray:
+    """E f(eta + spread Z) for a standard normal Z, in the shape of eta, by Gauss-Hermite quadrature."""
+    nodes, weights = special.roots_hermitenorm(NODES)
+    eta = np.asarray(eta, dtype=np.float64)
+    total = sum(w * function(eta + spread * z) for z, w in zip(nodes, weights / weights.sum(), strict=True))
+    return np.asarray(total)
+
+
+def _sd_of_draws(fit: FittedModel, groups: Sequence[bool] | None) -> FloatArray:
+    """Standard deviation of the response about its mean under each of S posterior draws, shape (S, 1)."""
+    counted = [True] * len(fit.random) if groups is None else list(groups)
+    total_variance(fit, counted)  # refuses what has no variance
+    draws = coefficient_draws(fit, fit.status.n_draws or 1)
+    variance = draws.parameters[:, 0] ** 2 if fit.model.sigma is None else np.full(len(draws.beta), fit.sigma**2)
+    if any(counted):
+        for block, covariances, counts in zip(fit.design().blocks, draws.covariances, counted, strict=True):
+            if counts:  # the mean of z' Cov z
+                variance = variance + np.einsum("sij,ij->s", covariances, block.z.T @ block.z) / fit.n_obs
+    return np.asarray(np.sqrt(variance))[:, None]
+
+
+def _variance_about_mean(
+    fit: FittedModel, bias_adjust: bool | float, groups: Sequence[bool] | None
+) -> tuple[float, VarianceError | None, str, FloatArray]:
+    """Variance of the transformed response about its mean, with the error of variances and its derivatives.
+
+    Returns:
+        The variance; the error of the fit's variance parameters, or None and the reason in words why it is not known;
+        and the derivatives, shape (k,).
+    """
     if bias_adjust is not True:
         number = isinstance(bias_adjust, int | float) and not isinstance(bias_adjust, bool)
         if not number or not 0 <= bias_adjust < np.inf:
             raise OptionError(f"bias_adjust={bias_adjust!r}: give True, or the standard deviation to use.")
-        return float(bias_adjust)
-    return total_sd(fit, [True] * len(fit.random)) if spread is None else spread
+        return float(bias_adjust) ** 2, None, "", np.zeros(0)
+    counted = [True] * len(fit.random) if groups is None else list(groups)
+    variance = total_variance(fit, counted)
+    error, why = variance_error(fit)
+    if error is None:
+        return variance, None, why, np.zeros(0)
+    covariances = tuple(np.asarray(b.covariance) for b in fit.random)
+    between = error.gradient(lambda c: np.array([_variance_of_groups(fit, counted, c)]), covariances)[0]
+    return variance, error, "", between + error.residual
 
 
-def total_sd(fit: FittedModel, groups: list[bool]) -> float:
-    """Standard deviation of the response about its mean: of the residual, and of the effects of some blocks.
+def total_variance(fit: FittedModel, groups: Sequence[bool]) -> float:
+    """Variance of the response about its mean: of the residual, and of the effects of some blocks.
 
     The variance of a random slope differs between rows, and is averaged over the rows that were fitted.
 
@@ -216,14 +320,15 @@ def total_sd(fit: FittedModel, groups: list[bool]) -> float:
             "bias_adjust=True needs one variance for all rows, which known variances (sigma= with weights=) and "
             "relationship= do not give. Give the standard deviation, bias_adjust=0.3."
         )
-    variance = fit.sigma**2
-    if any(groups):
-        for block, reported, counts in zip(fit.design().blocks, fit.random, groups, strict=True):
-            if counts:
-                variance += (
-                    float(np.einsum("ni,ij,nj->", block.z, np.asarray(reported.covariance), block.z)) / fit.n_obs
-                )
-    return float(np.sqrt(variance))
+    return fit.sigma**2 + _variance_of_groups(fit, groups, tuple(np.asarray(b.covariance) for b in fit.random))
 
 
-__all__ = ["Scale", "is_transformed", "total_sd"]
+def _variance_of_groups(fit: FittedModel, groups: Sequence[bool], covariances: tuple[FloatArray, ...]) -> float:
+    """Variance of the effects of some blocks, averaged over the rows that were fitted: the mean of z' Cov z."""
+    if not any(groups):
+        return 0.0
+    blocks = zip(fit.design().blocks, covariances, groups, strict=True)
+    return sum(float(np.einsum("ni,ij,nj->", b.z, c, b.z)) for b, c, counts in blocks if counts) / fit.n_obs
+
+
+__all__ = ["Scale", "is_transformed", "total_variance"]

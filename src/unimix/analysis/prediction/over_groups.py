@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.variance_error import VarianceError, variance_error, variances_note
 from unimix.design.typed_columns import FactorColumn, as_numbers
 from unimix.distributions.family import Family
 from unimix.distributions.ordered import refuse_categories
@@ -39,12 +40,16 @@ class OverGroups:
         covariances: Covariance matrix of each block's effects, shapes (q, q).
         sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws, where ``covariances``
             are used with draws of the coefficients.
+        error: The error of the covariance matrices' parameters; None if it is not known.
+        unknown: The reason why it is not known.
     """
 
     family: Family
     z: tuple[FloatArray, ...]
     covariances: tuple[FloatArray, ...]
     sampled: tuple[FloatArray, ...] | None
+    error: VarianceError | None = None
+    unknown: str = ""
 
     @classmethod
     def of(cls, fit: FittedModel, frame: pd.DataFrame) -> OverGroups:
@@ -60,15 +65,20 @@ class OverGroups:
         """
         check_over_groups(fit)
         sampled = coefficient_draws(fit, fit.status.n_draws or 1).covariances if is_sampled(fit) else None
-        return cls(fit.family, group_columns(fit, frame), tuple(np.asarray(b.covariance) for b in fit.random), sampled)
+        covariances = tuple(np.asarray(b.covariance) for b in fit.random)
+        return cls(fit.family, group_columns(fit, frame), covariances, sampled, *variance_error(fit))
 
     def averaged(self, turn: FloatArray) -> OverGroups:
         """Rows that are weighted averages of these, by weights (m, n)."""
-        return OverGroups(self.family, tuple(turn @ z for z in self.z), self.covariances, self.sampled)
+        return replace(self, z=tuple(turn @ z for z in self.z))
 
     def take(self, rows: npt.NDArray[np.int64]) -> OverGroups:
         """Some of the rows."""
-        return OverGroups(self.family, tuple(z[rows] for z in self.z), self.covariances, self.sampled)
+        return replace(self, z=tuple(z[rows] for z in self.z))
+
+    def at_known_variances(self, covariances: tuple[FloatArray, ...], why: str) -> OverGroups:
+        """The rows at given covariance matrices, shapes (q, q), that have no error, for a reason in words."""
+        return replace(self, covariances=covariances, error=None, unknown=why)
 
     @property
     def sd(self) -> FloatArray:
@@ -91,6 +101,18 @@ class OverGroups:
     def mean(self, eta: FloatArray, sd: FloatArray | None = None) -> FloatArray:
         """Mean response over the groups for linear predictors (..., n), in their shape."""
         return expected_response(self.family, eta, self.sd if sd is None else sd)
+
+    @property
+    def note(self) -> str:
+        """Words on the average over the groups, and on the variances that it takes."""
+        drawn = self.sampled is not None
+        return f"{NOTE} {'within each posterior draw' if drawn else variances_note(self.error, self.unknown)}"
+
+    def by_variances(self, eta: FloatArray) -> FloatArray:
+        """Derivatives of :meth:`mean` with respect to the k variance parameters for predictors (n,), shape (n, k)."""
+        if self.error is None:
+            return np.zeros((len(eta), 0))
+        return self.error.gradient(lambda c: self.mean(eta, _sd(self.z, c)), self.covariances)
 
     def slope(self, eta: FloatArray) -> FloatArray:
         """Derivative of :meth:`mean` with respect to the linear predictor, in its shape."""
@@ -124,9 +146,9 @@ def check_over_groups(fit: FittedModel) -> None:
         )
 
 
-def averaged_note(*, sampled: bool) -> str:
+def averaged_note(fit: FittedModel) -> str:
     """Words on the average over the groups, and on the variances that it takes."""
-    return f"{NOTE} {'within each posterior draw' if sampled else 'at the estimated variances'}"
+    return f"{NOTE} {'within each posterior draw' if is_sampled(fit) else variances_note(*variance_error(fit))}"
 
 
 def _sd(z: tuple[FloatArray, ...], covariances: tuple[FloatArray, ...]) -> FloatArray:

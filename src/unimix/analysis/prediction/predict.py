@@ -9,20 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.prediction.categories import KINDS as CATEGORY_KINDS
 from unimix.analysis.prediction.categories import predict_categories
 from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
-from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, averaged_note, check_over_groups
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
+from unimix.analysis.prediction.turned_back import in_units_of_the_column, of_posterior, turned_back, with_variances
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.family import Cumulative
 from unimix.distributions.ordered import refuse_categories
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
-from unimix.fitted.model import FittedModel, interval_level
+from unimix.fitted.model import FittedModel, interval_level, is_sampled
 from unimix.fitted.residuals import mean
 from unimix.fitted.table_result import TableResult
 
@@ -98,8 +99,8 @@ def predict(
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         average: groups for the mean over all groups of the population, by quadrature over the random effects (the
             response of a whole population), instead of that of a group whose effects are zero (a typical group). The
-            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals at the
-            estimated variances.
+            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals, which
+            hold the error of the estimated variances where it is known.
         seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
@@ -147,12 +148,18 @@ def predict(
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if average is not None:
         return _over_groups(fit, newdata, average, kind, interval, interval_level(fit, ci_level), seed)
-    back = _turned_back(fit, kind or "", chosen, bias_adjust)
+    back = turned_back(fit, kind or "", chosen, bias_adjust)
     if back is not None:
         plain = predict(
             fit, newdata, level=level, new_levels=new_levels, interval=interval, ci_level=ci_level, seed=seed
         )
-        return _in_units_of_the_column(plain, back)
+        rows = fit.design().frame() if newdata is None else one_row(newdata)
+        drawn = None
+        if is_sampled(fit):
+            at = place_known(fit, rows, chosen, new_levels).only(chosen)
+            integrated = [c and new_levels == "sample" for c in chosen]
+            drawn = of_posterior(fit, at, back, interval_level(fit, ci_level), integrated, seed)
+        return in_units_of_the_column(plain, back, drawn)
     kind = kind or "response"
     if interval is not None:
         asked = fit.design().frame() if newdata is None else newdata
@@ -226,35 +233,16 @@ def _over_groups(
         values[full, 0] = rows.mean(eta[full])
         if interval is not None:
             table = predict(fit, frame, level="population", kind="link", interval="confidence", ci_level=ci_level).table
-            plain = table.to_numpy()[full]
-            values[full, 1] = plain[:, 1] * np.abs(rows.slope(eta[full]))
-            values[full, 2:] = np.column_stack([rows.mean(plain[:, 2]), rows.mean(plain[:, 3])])
+            at = place(fit, frame.iloc[full].reset_index(drop=True), [False] * len(fit.random))
+            plain = with_variances(table.iloc[full], Scale.over_groups(rows), at.rows.x)
+            values[full, 1] = plain["std_error"] * np.abs(rows.slope(eta[full]))
+            values[full, 2:] = np.column_stack([rows.mean(plain[end].to_numpy()) for end in ("lower", "upper")])
     if interval is None:
         return np.asarray(values[:, 0])
     index = newdata.index if isinstance(newdata, pd.DataFrame) else None
     columns = ["estimate", "std_error", "lower", "upper"]
-    note = f"{100 * ci_level:g}% confidence intervals of the mean, {averaged_note(sampled=rows.sampled is not None)}"
+    note = f"{100 * ci_level:g}% confidence intervals of the mean, {rows.note}"
     return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
-
-
-def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
-    """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
-    turned = kind == "response" and is_transformed(fit)
-    spread = total_sd(fit, [not c for c in chosen]) if turned and bias_adjust is True else None
-    scale = Scale.of(fit, kind, bias_adjust, spread)
-    return scale if turned else None
-
-
-def _in_units_of_the_column(plain: FloatArray | TableResult, back: Scale) -> FloatArray | TableResult:
-    """Predictions of a transformed response, turned back; the ends of intervals are those of the same quantiles."""
-    if not isinstance(plain, TableResult):
-        return back.mean(plain)
-    table = plain.table.copy()
-    at, quantiles = table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
-    table["std_error"] *= np.abs(back.slope(at))
-    table["lower"], table["upper"] = back.interval(table[["lower", "upper"]].to_numpy(), at, quantiles=quantiles)
-    table["estimate"] = back.mean(at)
-    return TableResult(table, [*plain.notes, back.note])
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def model_graph(fit: FittedModel) -> Any:
 
     Example:
         >>> import unimix as um
-        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> options = {"sampler": "pymc", "draws": 100, "tune": 200, "chains": 2}
         >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
         >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
         >>> type(fit.model_graph()).__name__

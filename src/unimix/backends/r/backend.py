@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from unimix.backends.base import Backend, FitRequest
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.r.bridge import RBridge, connect
+from unimix.installation import fault, install_line, requirements
 from unimix.r_installation import find_r, install_lines, rpy2_requirements
-from unimix.versions import fault, install_line, requirements
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design

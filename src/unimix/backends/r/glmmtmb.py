@@ -74,6 +74,10 @@ class GlmmTMB(RBackend):
         distributions=("rpy2",),
         extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
+        reference="Brooks, M. E., Kristensen, K., van Benthem, K. J., Magnusson, A., Berg, C. W., Nielsen, A., Skaug, "
+        "H. J., Maechler, M., & Bolker, B. M. (2017). glmmTMB balances speed and flexibility among packages for "
+        "zero-inflated generalized linear mixed modeling. The R Journal, 9(2), 378-400. "
+        "https://doi.org/10.32614/RJ-2017-066",
         strengths="zero inflation, dispersion, covariance structures; needs R",
         rank=50,
         r_packages=REQUIRED["glmmtmb"],

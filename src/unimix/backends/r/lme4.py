@@ -43,6 +43,8 @@ class Lme4(LmerBackend):
         distributions=("rpy2",),
         extra="lme4",
         url="https://github.com/lme4/lme4",
+        reference="Bates, D., Maechler, M., Bolker, B., & Walker, S. (2015). Fitting linear mixed-effects models using "
+        "lme4. Journal of Statistical Software, 67(1), 1-48. https://doi.org/10.18637/jss.v067.i01",
         strengths="the field's standard; large crossed factors; needs R",
         rank=40,
         quick_when_crossed=True,

@@ -76,6 +76,8 @@ class Pymer4(LmerBackend):
         distributions=("pymer4", "rpy2"),
         extra="pymer4",
         url="https://eshinjolly.com/pymer4",
+        reference="Jolly, E. (2018). Pymer4: Connecting R and Python for linear mixed modeling. Journal of Open Source "
+        "Software, 3(31), 862. https://doi.org/10.21105/joss.00862",
         strengths="lme4 through another interface; needs R",
         rank=70,
         r_packages=REQUIRED["pymer4"],

@@ -22,10 +22,10 @@ from unimix.backends.sampling.pymc_sample import SamplerOptions, read_draws, run
 from unimix.backends.sampling.scales import effects_in_users_units
 from unimix.backends.sampling.whitening import LogDensity, whiten
 from unimix.design.arrays import Design
+from unimix.installation import install_line, requirements
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.likelihood.posterior.marginal import n_dense
 from unimix.likelihood.posterior.marginal_posterior import Reduced
-from unimix.versions import install_line, requirements
 
 Sampler = Callable[[LogDensity, int, SamplerOptions], RawDraws]
 

@@ -21,8 +21,8 @@ from unimix.backends.sampling.pymc_model import Recipe, build_model, dispersion_
 from unimix.backends.sampling.pymc_sample import SamplerOptions, read_draws, run_nutpie, run_pymc
 from unimix.backends.sampling.pymc_start import StartingPoint
 from unimix.errors import EngineBrokenError, OptionError, did_you_mean
+from unimix.installation import installed_version
 from unimix.stats.correlation_pairs import correlation_matrices
-from unimix.versions import installed_version
 
 FloatArray = npt.NDArray[np.float64]
 

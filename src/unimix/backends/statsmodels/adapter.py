@@ -68,6 +68,8 @@ class Statsmodels(Backend):
         packages=("statsmodels",),
         distributions=("statsmodels",),
         url="https://www.statsmodels.org",
+        reference="Seabold, S., & Perktold, J. (2010). statsmodels: Econometric and statistical modeling with Python. "
+        "Proceedings of the 9th Python in Science Conference, 92-96. https://doi.org/10.25080/Majora-92bf1922-011",
         strengths="pip only, with an independent implementation of the likelihood",
         rank=60,
     )

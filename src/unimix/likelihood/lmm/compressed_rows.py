@@ -87,8 +87,22 @@ def _order(cells: IntArray) -> IntArray | None:
         return None
     if cells.shape[1] == 1:
         only = cells[:, 0]
-        return None if (only[1:] >= only[:-1]).all() else np.argsort(only, kind="stable")
+        return None if (only[1:] >= only[:-1]).all() else _order_of_codes(only)
     return np.lexsort(cells.T[::-1])
+
+
+def _order_of_codes(codes: IntArray) -> IntArray:
+    """Stable order of whole numbers, by the lower and then the upper 16 bits of their distance from the smallest.
+
+    NumPy sorts integers of 16 bits by radix, in a third of the time of longer ones.
+    """
+    codes = codes - codes.min(initial=0)
+    order = np.argsort((codes & 0xFFFF).astype(np.uint16), kind="stable")
+    upper, shift = codes >> 16, 0
+    while (rest := upper >> shift).any():
+        order = order[np.argsort((rest & 0xFFFF).astype(np.uint16)[order], kind="stable")]
+        shift += 16
+    return order
 
 
 def _runs(cells: IntArray) -> tuple[IntArray, IntArray]:

@@ -260,6 +260,20 @@ def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArr
         Targets in order with their values (log SD, atanh correlation, free scale), and their covariance matrix, shape
         (k, k), which is NaN on the boundary.
     """
+    targets, joint = joint_spread(model)
+    return targets, joint[len(model.beta) :, len(model.beta) :]
+
+
+def joint_spread(model: Model) -> tuple[list[tuple[Target, float]], FloatArray]:
+    """The p fixed effects, and the k parameters of :func:`spread_of_scales`, with the covariance matrix of them all.
+
+    It is the inverse of the observed information about all parameters. Of a linear model, whose fixed effects are
+    profiled out, the part of the fixed effects is zero: their expected information is block diagonal.
+
+    Returns:
+        The k targets in order with their values, and the covariance matrix, shape (p + k, p + k), which is NaN on the
+        boundary.
+    """
     coordinates, _ = coordinates_of(model, Target("none"))
     criterion = model.criterion(None, 0.0)
 
@@ -270,18 +284,20 @@ def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArr
     targets = [Target("sd", k, i) for k, q in enumerate(model.sizes) for i in range(q)]
     targets += [Target("cor", k, i, j) for k, q in enumerate(model.sizes) for i in range(q) for j in range(i)]
     targets += [Target("scale", k) for k in range(len(model.best.scales))]
+    fixed, profiled = len(model.best.beta), np.zeros(len(model.beta))
 
     def natural(z: FloatArray) -> FloatArray:
         roots, rest = coordinates.in_user_units(z, 0.0)
         scales = rest[len(rest) - len(model.best.scales) :] + model.log_unit
         at = State(tuple(roots), np.empty(0), scales)
-        return np.array([unbounded(t, target_value(at, t, model.beta)) for t in targets])
+        others = np.array([unbounded(t, target_value(at, t, model.beta)) for t in targets])
+        return np.concatenate([model.way_back.inverse @ rest[:fixed] if fixed else profiled, others])
 
     z = coordinates.place(model.best.roots, rest_of(model.best, None, model.log_unit))
     here = natural(z)
-    values = list(zip(targets, map(float, here), strict=True))
+    values = list(zip(targets, map(float, here[len(model.beta) :]), strict=True))
     if coordinates.off_boundary(z) is not None or not np.isfinite(here).all():
-        return values, np.full((len(targets), len(targets)), np.nan)
+        return values, np.full((len(here), len(here)), np.nan)
     information = -hessian_of(slope, z, model.step)
     jacobian = np.array([(natural(z + d) - natural(z - d)) / 2e-6 for d in 1e-6 * np.eye(len(z))]).T
     return values, np.asarray(jacobian @ np.linalg.solve(information, jacobian.T))
@@ -299,6 +315,7 @@ def unbounded(target: Target, value: float) -> float:
 __all__ = [
     "HigherMaximumError",
     "Profiler",
+    "joint_spread",
     "least_squares_profile",
     "profile_interval",
     "spread_of_scales",

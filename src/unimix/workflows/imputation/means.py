@@ -13,7 +13,7 @@ import pandas as pd
 from unimix.analysis.comparisons.predictors import Predictors
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows
-from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.means.scales import Scale, is_transformed, total_variance
 from unimix.analysis.tests.anova import NO_TERMS, term_hypotheses
 from unimix.errors import DataError
 from unimix.fitted.criterion import column_mean, support_arrays
@@ -97,7 +97,9 @@ def pooled_means(
     if first.kind == "response" and (first.what == "slope" or fits[0].parts.keys() & {"zero", "thresholds"}):
         # these are functions of the means or slopes of each fit, which have taken the place of its coefficients
         inference = pooled(tuple(one._inference for one in each))
-    functions = inference.functions(stacked([one.functions.weights for one in each]))
+    # without the columns of the variances, which are pooled as if they were known
+    own = [one.functions.weights[:, : len(part.beta)] for one, part in zip(each, inference.each, strict=True)]
+    functions = inference.functions(stacked(own))
     empty, whole = np.any([one._empty for one in each], axis=0), [one._whole for one in each]
     rows = RowsOfAll([one._rows for one in each], [part.shape[1] for part in whole])
     averaged = [n for n in varying if n not in first.levels]
@@ -125,14 +127,14 @@ def _scale(scale: Scale, fits: Sequence[FitResult]) -> Scale:
     covariances = tuple(
         np.mean([np.asarray(fit.random[k].covariance) for fit in fits], axis=0) for k in range(len(fits[0].random))
     )
-    return Scale.over_groups(replace(scale.over, covariances=covariances))
+    return Scale.over_groups(scale.over.at_known_variances(covariances, "they are pooled over the imputations"))
 
 
 def pooled_spread(fits: Sequence[FitResult], kind: str, bias_adjust: bool | float) -> bool | float:
     """The standard deviation that turns a transformed response back without bias, pooled as variances are."""
     if bias_adjust is not True or kind != "response" or not is_transformed(fits[0]):
         return bias_adjust
-    return float(np.sqrt(np.mean([total_sd(fit, [True] * len(fit.random)) ** 2 for fit in fits])))
+    return float(np.sqrt(np.mean([total_variance(fit, [True] * len(fit.random)) for fit in fits])))
 
 
 def pooled_terms(fits: Sequence[FitResult], inference: PooledInference, chosen: str) -> TableResult:

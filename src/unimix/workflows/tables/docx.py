@@ -10,7 +10,7 @@ from typing import Any
 
 from unimix.display import html_number
 from unimix.fitted.saving import written
-from unimix.versions import import_for
+from unimix.installation import import_for
 from unimix.workflows.tables.layout import OTHERWISE, Grid
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from unimix.display import html_number
-from unimix.versions import import_for
+from unimix.installation import import_for
 from unimix.workflows.tables.layout import OTHERWISE, Grid
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError
-from unimix.versions import import_for
+from unimix.installation import import_for
 
 IntArray = npt.NDArray[np.int64]
 Split = tuple[IntArray, IntArray]

@@ -62,7 +62,7 @@ def requirements(extra: str = "", distribution: str = "unimix") -> tuple[Require
         importlib.metadata.PackageNotFoundError: If the distribution is not installed.
 
     Example:
-        >>> from unimix.versions import requirements
+        >>> from unimix.installation import requirements
         >>> [r.name for r in requirements("mixedlm")]
         ['mixedlm']
     """
