@@ -63,6 +63,7 @@ class Ordinal(RBackend):
         distributions=("rpy2",),
         extra="ordinal",
         url="https://github.com/runehaubo/ordinal",
+        reference="Christensen, R. H. B. (2022). ordinal: Regression models for ordinal data. R package.",
         strengths="ordered responses, the field's standard for them; needs R",
         rank=90,
         r_packages=REQUIRED["ordinal"],
