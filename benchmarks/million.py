@@ -13,7 +13,7 @@ import numpy as np
 
 from unimix.backends.registry import built_in
 
-ENGINES = [name for name in built_in() if name != "bambi"]
+ENGINES = [name for name in built_in() if name not in ("bambi", "ordinal")]
 
 
 def fit(engine: str, kind: str, patience: float) -> dict[str, object]:

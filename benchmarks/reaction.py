@@ -11,7 +11,7 @@ import numpy as np
 
 from unimix.backends.registry import built_in
 
-ENGINES = [name for name in built_in() if name != "bambi"]
+ENGINES = [name for name in built_in() if name not in ("bambi", "ordinal")]
 MODELS = {
     "slopes": ("y ~ x + (1 + x + z + u | g)", 100_000, 10_000, 2),
     "crossed": ("y ~ x + (1 | g) + (1 | h)", 20_000, 2000, 280),

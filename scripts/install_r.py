@@ -106,9 +106,8 @@ def tell_missing(absent: list[str], installation: RInstallation) -> None:
     home, problem = installation.home, installation.problem
     if not installation.version:
         what = f"cannot be used: {problem}" if problem else "was not found"
-        say(
-            f"\nR {what}. The backends lme4, glmmtmb, nlme and pymer4 need it; the others are there. To have them, type"
-        )
+        who = "lme4, glmmtmb, nlme, ordinal and pymer4"
+        say(f"\nR {what}. The backends {who} need it; the others are there. To have them, type")
         say(_indented(r_installation.install_lines(["R", *required])))
         say("    make setup")
         return

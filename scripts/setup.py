@@ -249,7 +249,7 @@ def install(folder: Path, r_version: str | None, extras: set[str]) -> bool:
     except Stop as stop:
         if not stop.about_rpy2:
             raise
-        say(f"{stop}\nGoing on without the backends lme4, glmmtmb, nlme and pymer4.")
+        say(f"{stop}\nGoing on without the backends lme4, glmmtmb, nlme, ordinal and pymer4.")
         pip_install(folder, "unimix and the engines that need no R", (*WITHOUT_R, *sorted(extras)))
         return False
     return True

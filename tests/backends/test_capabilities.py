@@ -62,8 +62,8 @@ def test_a_reason_recommends_no_engine() -> None:
     assert not {a.reason for a in answers if "backend=" in a.reason}
 
 
-def test_ratings_are_refused_with_the_engine_that_has_them() -> None:
+def test_ratings_are_refused_with_the_engines_that_have_them() -> None:
     data = {"y": [1, 2, 3, 1, 2, 3, 2, 1] * 3, "x": list(range(24)), "g": list("abcd") * 6}
     with pytest.raises(um.UnsupportedModelError) as refused:
         um.fit("y ~ x + (1 | g)", data, "lme4", family="cumulative")
-    assert set(re.findall(r"backend='(\w+)'", str(refused.value))) == {"lme4", "pls"}
+    assert set(re.findall(r"backend='(\w+)'", str(refused.value))) == {"lme4", "pls", "ordinal"}

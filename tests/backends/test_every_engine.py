@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sampled_models
+from engines import LIKELIHOOD
 
 import unimix as um
-from unimix.backends.registry import backend_class, built_in
 
-LIKELIHOOD = [name for name in built_in() if not backend_class(name).info.samples and name != "pls"]
 FORMULA = "Reaction ~ Days * late + (1 + Days | Subject)"
 Table = pd.DataFrame | um.TableResult
 

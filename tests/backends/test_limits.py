@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import LINEAR
 
 import unimix as um
 from unimix.backends import limits
@@ -28,7 +29,6 @@ from unimix.backends.interface import FitRequest, Problem
 from unimix.backends.interrupts import keep_interrupts, shield_interrupts
 from unimix.backends.limits import Limits
 from unimix.backends.pls import Pls
-from unimix.backends.registry import built_in
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.fitted.model import own_refitter
@@ -38,7 +38,7 @@ BIG = "y ~ x + z + u + (1 + x + z + u | g)"
 SMALL = "y ~ x + (1 | g)"
 ENGINES = [
     pytest.param(name, marks=pytest.mark.slow) if name in ("pymer4", "pymc") else name
-    for name in built_in()
+    for name in LINEAR
     if name != "bambi"
 ]
 

@@ -10,6 +10,9 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 import unimix as um
+from unimix.design.design import build_design
+from unimix.formula.interpreter import parse
+from unimix.likelihood.glmm.separation import separated_categories
 
 FORMULA = "rating ~ x + (1 | g)"
 
@@ -140,6 +143,47 @@ def test_empty_categories(data: pd.DataFrame) -> None:
     gap = data.assign(rating=data["rating"].replace({4: 6}))
     with pytest.raises(um.DataError, match="equidistant thresholds depend on it"):
         um.fit(FORMULA, gap, family=um.families.cumulative(threshold="equidistant"), backend="pls")
+
+
+def _gain(design: Any, move: np.ndarray) -> np.ndarray:
+    """Change of every row's log probability along a direction of (coefficients, thresholds), at far multiples of it."""
+    rng = np.random.default_rng(1)
+    cuts, beta = np.sort(rng.normal(size=len(move) - design.p)), rng.normal(size=design.p)
+
+    def rows(times: float) -> np.ndarray:
+        at = np.concatenate([beta, cuts]) + times * move
+        ends = np.concatenate([[-np.inf], at[design.p :], [np.inf]])
+        codes, eta = design.y.astype(int), design.x @ at[: design.p]
+        return np.log(special.expit(ends[codes + 1] - eta) - special.expit(ends[codes] - eta))
+
+    return rows(5.0) - rows(0.0)
+
+
+@pytest.mark.parametrize(
+    ("formula", "named"),
+    [("y ~ apart", ("apart", "0|1", "1|2")), ("y ~ z + low", ("low",)), ("y ~ z", ()), ("y ~ middle", ())],
+)
+def test_separated_categories(formula: str, named: tuple[str, ...]) -> None:
+    """``apart`` orders all rows, ``low`` is 1 in lowest categories only, ``middle`` in middle ones only.
+
+    Along the direction that separates, no row's probability falls: more of ``apart`` and thresholds between its values,
+    or less of ``low``. ``middle`` raises no probability without end, because a middle category is bounded on two sides.
+    """
+    rng, y = np.random.default_rng(2), np.repeat([0, 1, 2], 30)
+    frame = pd.DataFrame({"y": y, "z": rng.normal(size=90), "apart": y + 0.1 * rng.random(90)})
+    frame["low"] = ((y == 0) & (np.arange(90) % 3 == 0)).astype(float)
+    frame["middle"] = ((y == 1) & (np.arange(90) % 3 == 0)).astype(float)
+    design = build_design(parse(formula), frame, family="cumulative")
+    assert separated_categories(design) == named
+    if not named:
+        assert um.fit(formula, frame, family="cumulative").certificate().verdict == "certified"
+        return
+    move = {"apart": np.array([1.0, 0.5, 1.5]), "low": np.array([0.0, -1.0, 0.0, 0.0])}[named[0]]
+    gain = _gain(design, move)
+    assert gain.min() > -1e-12
+    assert gain.max() > 0.1
+    with pytest.raises(um.FitError, match=f"Separation: some combination of {named[0]}"):
+        um.fit(formula, frame, family="cumulative")
 
 
 def test_predictions(fit: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from unimix.backends import Backend
 from unimix.backends.family_support import Cell
 from unimix.design.features import Feature
-from unimix.testing import BackendContract
+from unimix.testing import BackendContract, OrderedContract
 
 SAMPLED = (Cell("binomial", "logit", True), Cell("poisson", "log", True), Cell("gamma", "log", False))
 """The families that samplers are run on; tests of their densities (bayes: test_group_integrals.py) prove the rest."""
@@ -36,6 +36,15 @@ class TestGlmmTMB(BackendContract):
 class TestNlme(BackendContract):
     backend = "nlme"
     starved = {"control": {"msMaxIter": 1, "maxIter": 1, "niterEM": 0}, "restarts": 0}
+
+
+class TestOrdinal(OrderedContract):
+    backend = "ordinal"
+    starved = {"control": {"iter.max": 1}, "restarts": 0}
+    # clmm takes seconds for each of the others; tests/backends/test_ordinal.py has them together in one model
+    fitted_features = frozenset(
+        {Feature.NO_RANDOM_PART, Feature.RANDOM_INTERCEPT, Feature.OFFSET, Feature.ML, Feature.LAPLACE, Feature.AGQ}
+    )
 
 
 class TestPymer4(BackendContract):

@@ -25,6 +25,7 @@ ROWS = {
     "pastes": 60,
     "penicillin": 144,
     "sleepstudy": 180,
+    "wine": 72,
 }
 FOLDER = os.environ.get("UNIMIX_DATA", "")
 SCHOOLS = Path(FOLDER) / "imm10.csv"

@@ -186,7 +186,9 @@ def test_without_r_the_lines_for_r_are_printed(capsys: pytest.CaptureFixture[str
     assert {"lme4", "glmmTMB", "lmerTest"} <= set(absent)
     install_r.tell_missing(absent, found)
     said = capsys.readouterr().out
-    assert "R was not found. The backends lme4, glmmtmb, nlme and pymer4 need it; the others are there." in said
+    assert (
+        "R was not found. The backends lme4, glmmtmb, nlme, ordinal and pymer4 need it; the others are there." in said
+    )
     assert said.rstrip().endswith("make setup")
 
 

@@ -12,9 +12,14 @@ from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.design.modelled_variances import covariance_parameters, has_criterion
 from unimix.distributions.links import LINKS
-from unimix.errors import listing
+from unimix.errors import FitError, listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
-from unimix.likelihood.glmm.separation import separated_directions, separated_terms, undecided_separation
+from unimix.likelihood.glmm.separation import (
+    separated_directions,
+    separated_terms,
+    separation_of_categories,
+    undecided_separation,
+)
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.identification import undetermined_covariances
@@ -41,6 +46,9 @@ def judge(estimates: Estimates, design: Design, fitted: Design, method: str) -> 
         design: The model in the user's coordinates.
         fitted: The model that the engine received.
         method: Criterion of the fit.
+
+    Raises:
+        FitError: If predictors separate the categories of an ordered response, whose thresholds then have no estimates.
     """
     estimates = _at_a_maximum(_with_residual(estimates, fitted), fitted, method)
     estimates = _identified(estimates, design, fitted, method)
@@ -112,6 +120,8 @@ def _with_residuals(estimates: Estimates, sds: FloatArray, design: Design) -> Es
 
 def _without_separation(estimates: Estimates, design: Design, fitted: Design) -> Estimates:
     """Set ``converged`` to False if a coefficient has no finite estimate; ``estimates`` belongs to ``fitted``."""
+    if separated := separation_of_categories(design):
+        raise FitError(separated)
     endless = separated_terms(design)
     if undecided := undecided_separation(design):
         estimates = replace(estimates, messages=(*estimates.messages, undecided))

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import Point, derivatives_at, search_laplace
+from unimix.likelihood.glmm.optimise import (
+    LaplaceOptimum,
+    Point,
+    derivatives_at,
+    joint_covariance_of,
+    search_laplace,
+    thresholds_of,
+)
 from unimix.likelihood.lmm.conditioning import is_singular, relative_factors
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import (
@@ -43,6 +50,9 @@ class AtEstimates:
             generalised model.
         higher: Covariances off the boundary at which the likelihood of a generalised model is higher, as a start for
             the next search; None if there are none. For linear models ``Backend.fit`` continues the climb itself.
+        thresholds: Covariance matrix of the thresholds of an ordered response, shape (K - 1, K - 1), and of the fixed
+            effects with them, shape (p, K - 1), from the observed information; None for another response, and if they
+            do not exist.
     """
 
     gain: float
@@ -53,6 +63,7 @@ class AtEstimates:
     singular: bool
     gradient: float | None = None
     higher: tuple[FloatArray, ...] | None = None
+    thresholds: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def complaint(self) -> str:
@@ -151,10 +162,13 @@ def laplace_at_estimates(
     point = criterion.point(covariances, beta, parameters)
     inside = way_back.conditioned(covariances)
     at = laplace_at(rows, point.beta, inside, parameters, expected=expected)
+    thresholds = None
     if expected:
         near = curvature_of_laplace(rows, point.beta, inside, parameters, expected=True, nodes=nodes)
     else:
-        near = _curvature(rows, point, nodes)
+        derivatives = derivatives_at(rows, point, nodes)
+        near = _curvature(rows, point, derivatives)
+        thresholds = _thresholds(rows, LaplaceOptimum(point, near.value, near.gain, derivatives[2], 0, at.spherical))
     singular, gain, higher = is_singular(inside, 1.0), near.gain, None
     if singular and nodes == 1:
         if not expected and np.isfinite(near.value) and not np.isfinite(gain):
@@ -174,6 +188,7 @@ def laplace_at_estimates(
         log_likelihood=near.value,
         singular=singular,
         higher=None if higher is None else tuple(t @ c @ t.T for t, c in zip(turns, higher, strict=True)),
+        thresholds=None if thresholds is None else (thresholds[0], way_back.inverse @ thresholds[1]),
     )
 
 
@@ -246,9 +261,9 @@ def _beside_the_boundary(
     return (gained, best) if best is not None else (0.0, None)
 
 
-def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
+def _curvature(design: Design, point: Point, derivatives: tuple[float, FloatArray, FloatArray]) -> Curvature:
     """Curvature from exact derivatives; elements of factors that are zero are held at zero."""
-    value, gradient, hessian = derivatives_at(design, point, nodes)
+    value, gradient, hessian = derivatives
     packed = point.pack()
     cells = len(packed) - design.p - len(point.parameters)
     free = (np.arange(len(packed)) >= cells) | (np.abs(packed) > ZERO)
@@ -258,6 +273,14 @@ def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
     first = int(free[:cells].sum())
     inverse = np.asarray(np.linalg.inv(-hessian[np.ix_(free, free)]), dtype=np.float64)
     return Curvature(gain, inverse[first : first + design.p, first : first + design.p], value)
+
+
+def _thresholds(design: Design, optimum: LaplaceOptimum) -> tuple[FloatArray, FloatArray] | None:
+    """Covariances of the thresholds and of the fixed effects with them; None if they do not exist."""
+    joint = joint_covariance_of(optimum, design)
+    found = thresholds_of(optimum, design, joint)
+    usable = found is not None and not joint.fault and all(np.isfinite(part).all() for part in found[1:])
+    return found[1:] if found is not None and usable else None
 
 
 __all__ = [

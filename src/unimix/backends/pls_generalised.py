@@ -14,6 +14,7 @@ from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
 from unimix.likelihood.glmm.optimise import joint_covariance_of, thresholds_of
 from unimix.likelihood.glmm.row_model import RowModel
+from unimix.likelihood.glmm.separation import undetermined_categories
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular, restore
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 
@@ -90,12 +91,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     parts = {n: (own, joint.covariance[joint.of[n], joint.of[n]]) for n, own in point.parts.items()}
     thresholds = thresholds_of(optimum, design, joint)
     if thresholds is not None and not (np.isfinite(thresholds[1]).all() and np.diag(thresholds[1]).min() >= 0):
-        raise FitError(
-            f"pls found no maximum{f': {fault}' if fault else ''}. "
-            "The data do not determine the thresholds: "
-            "predictors may separate the categories, or a category may be too rare. "
-            "Leave predictors out, or merge categories."
-        )
+        raise FitError(undetermined_categories("pls", fault, problem.original))
     finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(optimum.gain)

@@ -2,7 +2,7 @@
 #
 #   Rscript src/unimix/datasets/export.R
 #
-# Needs the R packages lme4, nlme, geepack and jsonlite. Values carry 15 significant digits, an empty field is a missing
+# Needs the R packages lme4, nlme, geepack, ordinal and jsonlite. Values carry 15 significant digits, an empty field is a missing
 # value, and the order of factor levels stands in index.json. Ordered factors (nlme's Subject and School) become plain
 # factors with the levels in the same order.
 
@@ -34,8 +34,10 @@ column <- function(x, about) {
   c(kind, list(description = about))
 }
 
-export <- function(r_name, package, description, reference, columns) {
+# `whole` names ratings, ordered factors of numbers, which are written as whole numbers.
+export <- function(r_name, package, description, reference, columns, whole = character()) {
   x <- read_data(r_name, package)[names(columns)]
+  x[whole] <- lapply(x[whole], function(rating) as.integer(as.character(rating)))
   file <- paste0(tolower(r_name), ".csv")
   stopifnot(!grepl("[\",\n]", unlist(lapply(Filter(is.factor, x), levels))))
   connection <- file(file.path(out, file), "wb", encoding = "UTF-8")
@@ -121,6 +123,16 @@ index <- list(
     "Reaction times of 18 subjects over ten days of sleep deprivation.",
     "Belenky et al. (2003), Journal of Sleep Research 12, 1-12",
     c(Reaction = "mean reaction time, ms", Days = "days of sleep deprivation", Subject = "subject")
+  ),
+  wine = export(
+    "wine", "ordinal",
+    "Bitterness of white wine, rated from 1 to 5 by nine judges: two bottles of each of four treatments.",
+    "Randall (1989), Biometrical Journal 31, 781-793",
+    c(
+      rating = "bitterness, 1 (least) to 5", temp = "temperature when the grapes were crushed",
+      contact = "whether juice and skins were in contact", bottle = "bottle", judge = "judge"
+    ),
+    whole = "rating"
   )
 )
 

@@ -10,8 +10,6 @@ class TestMine(BackendContract):
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +21,9 @@ import pandas as pd
 import pytest
 
 import unimix as um
-from unimix.backends.base import Backend, FitRequest
+from unimix.backends.base import FitRequest
 from unimix.backends.capabilities import Yes
-from unimix.backends.registry import others, registered, resolve, sound
+from unimix.backends.registry import others
 from unimix.design.features import Feature, requirements
 from unimix.result import FitResult
 from unimix.testing import dense
@@ -66,7 +64,6 @@ class BackendContract(FamilyContract):
         starved: Options with which the engine must stop too early; see :meth:`stopped_early`.
     """
 
-    starved: ClassVar[dict[str, Any]]
     fitted_features: ClassVar[frozenset[Feature] | None] = None
     references: ClassVar[frozenset[str] | None] = None
     flagged: ClassVar[frozenset[str]] = frozenset()
@@ -97,35 +94,6 @@ class BackendContract(FamilyContract):
         if arguments.get("priors"):
             arguments = {"priors": {"x": um.priors.Normal(0, 10)}}
         return formula, arguments
-
-    # -- the sheet ------------------------------------------------------------------------------
-
-    def test_is_registered_under_its_own_name(self) -> None:
-        assert self.backend in registered()
-        assert self.engine.info.name == self.backend
-
-    def test_every_no_has_a_reason(self) -> None:
-        for feature in Feature:
-            answer = self.engine.capabilities[feature]
-            assert isinstance(answer, Yes) or len(answer.reason) > 15, feature
-
-    def test_options_are_frozen_documented_and_checked(self) -> None:
-        engine = self.engine
-        with pytest.raises(um.OptionError, match="Options: "):
-            resolve(self.backend, {"no_such_option": 1})
-        for name in type(engine).model_fields:
-            documentation = " ".join(c.__doc__ or "" for c in type(engine).__mro__)
-            assert f"{name}:" in documentation, f"the option {name} is not in the docstring"
-
-    def test_loading_the_adapter_loads_no_engine(self) -> None:
-        engines = {"pytensor", "nutpie", "arviz", "matplotlib", "polars", *self.engine.info.packages}
-        engines |= {p for cls in sound().values() for p in cls.info.packages}
-        code = (
-            "import sys; from unimix.backends.registry import backend_class; before = set(sys.modules); "
-            f"backend_class({self.backend!r}); print(*sorted((set(sys.modules) - before) & {engines!r}))"
-        )
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == []
 
     # -- features -------------------------------------------------------------------------------
 
@@ -322,14 +290,6 @@ class BackendContract(FamilyContract):
         pd.testing.assert_frame_equal(data, before)
         assert fit.model.n_dropped == 1
         assert fit.model.missing == {"x": 1}
-
-    def stopped_early(self, monkeypatch: pytest.MonkeyPatch) -> Backend:  # noqa: ARG002  for those who override it
-        """The backend with options with which its engine stops too early.
-
-        A test class overrides this method for an engine without such options: it replaces the engine's search by one
-        that ends elsewhere.
-        """
-        return resolve(self.backend, {**self.options, **self.starved})
 
     def test_a_fit_that_stopped_early_is_never_called_converged(self, monkeypatch: pytest.MonkeyPatch) -> None:
         starved = self.stopped_early(monkeypatch)

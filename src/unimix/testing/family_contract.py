@@ -1,7 +1,9 @@
-"""Tests of the family sheet of a backend: claimed families are fitted correctly, all others are refused."""
+"""Tests of a backend's sheets: they are complete, claimed families are fitted correctly, all others are refused."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Collection
 from typing import Any, ClassVar
 
@@ -12,9 +14,10 @@ import unimix as um
 from unimix.backends.base import Backend
 from unimix.backends.capabilities import Yes
 from unimix.backends.family_support import Cell, all_families
-from unimix.backends.registry import resolve
+from unimix.backends.registry import registered, resolve, sound
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
+from unimix.design.features import Feature
 from unimix.distributions.family import Family
 from unimix.formula.interpreter import parse
 from unimix.result import FitResult
@@ -22,10 +25,14 @@ from unimix.testing.generalised import check_generalised, family_truth, simulate
 
 
 class FamilyContract:
-    """The tests of families in :class:`unimix.testing.BackendContract`."""
+    """The tests of the sheets in every contract of :mod:`unimix.testing`."""
 
     backend: ClassVar[str]
+    """Name of the backend."""
     options: ClassVar[dict[str, Any]] = {}
+    """Options of the backend for every fit of the suite."""
+    starved: ClassVar[dict[str, Any]]
+    """Options with which the engine must stop too early; see :meth:`stopped_early`."""
 
     family_options: ClassVar[dict[str, Any]] = {}
     """Options for the fits of :meth:`test_claimed_families_deliver_and_others_are_refused`."""
@@ -61,6 +68,33 @@ class FamilyContract:
         ]
         metafunc.parametrize(("family", "mixed"), for_each)
 
+    def test_is_registered_under_its_own_name(self) -> None:
+        assert self.backend in registered()
+        assert self.engine.info.name == self.backend
+
+    def test_every_no_has_a_reason(self) -> None:
+        for feature in Feature:
+            answer = self.engine.capabilities[feature]
+            assert isinstance(answer, Yes) or len(answer.reason) > 15, feature
+
+    def test_options_are_frozen_documented_and_checked(self) -> None:
+        engine = self.engine
+        with pytest.raises(um.OptionError, match="Options: "):
+            resolve(self.backend, {"no_such_option": 1})
+        for name in type(engine).model_fields:
+            documentation = " ".join(c.__doc__ or "" for c in type(engine).__mro__)
+            assert f"{name}:" in documentation, f"the option {name} is not in the docstring"
+
+    def test_loading_the_adapter_loads_no_engine(self) -> None:
+        engines = {"pytensor", "nutpie", "arviz", "matplotlib", "polars", *self.engine.info.packages}
+        engines |= {p for cls in sound().values() for p in cls.info.packages}
+        code = (
+            "import sys; from unimix.backends.registry import backend_class; before = set(sys.modules); "
+            f"backend_class({self.backend!r}); print(*sorted((set(sys.modules) - before) & {engines!r}))"
+        )
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == []
+
     @property
     def engine(self) -> Backend:
         """The backend under test with its options."""
@@ -69,6 +103,14 @@ class FamilyContract:
     def fit(self, formula: str, data: Any, **arguments: Any) -> FitResult:
         """Fit with the backend under test and a fixed seed."""
         return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
+
+    def stopped_early(self, monkeypatch: pytest.MonkeyPatch) -> Backend:  # noqa: ARG002  for those who override it
+        """The backend with options with which its engine stops too early.
+
+        A test class overrides this method for an engine without such options: it replaces the engine's search by one
+        that ends elsewhere.
+        """
+        return resolve(self.backend, {**self.options, **self.starved})
 
     def forbid_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Make the test fail if the engine is loaded, because a model must be refused before that."""

@@ -14,6 +14,7 @@ from unimix.fitted.criterion import covariances_of
 from unimix.fitted.schema import is_curve
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
+from unimix.stats.covariance_distance import worst_contrast
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design, RandomBlock
@@ -34,8 +35,6 @@ AT_LIMIT = 0.9999
 SAME_MODE = 1e-3
 """Largest difference of conditional modes, in standard deviations of the effects; engines stop their inner searches at
 relative changes of 1e-4 to 1e-7."""
-ROUNDED = 1e-10
-"""Eigenvalue of a correlation matrix, relative to the largest, that consists of rounding errors."""
 NO_CORRELATION = 1e-8
 STRUCTURE = 1e-6
 """Largest difference of a covariance matrix from its structure, relative to the variances: rounding of the engine."""
@@ -240,33 +239,6 @@ def largest_difference(claimed: FloatArray, exact: FloatArray, least: FloatArray
     """
     sd = np.maximum(np.sqrt(np.maximum(np.einsum("lii->li", exact), 0.0)), least)
     return float((np.abs(claimed - exact) / (sd[:, :, None] * sd[:, None, :])).max(initial=0.0))
-
-
-def worst_contrast(claimed: FloatArray, exact: FloatArray) -> float:
-    """Largest relative difference of the standard error of any contrast: sqrt(c'Own c / c'Exact c) - 1 over all c.
-
-    Args:
-        claimed: Covariance matrix, shape (p, p).
-        exact: Covariance matrix to compare with, shape (p, p).
-    """
-    size = np.sqrt(np.maximum(np.diag(exact), 1e-300))
-    with np.errstate(invalid="ignore", over="ignore"):
-        claimed, exact = claimed / np.outer(size, size), exact / np.outer(size, size)
-    if (
-        not (np.isfinite(claimed).all() and np.isfinite(exact).all())
-        or np.abs(claimed - claimed.T).max(initial=0.0) > SAME_VALUE
-    ):
-        return float("inf")
-    values, vectors = np.linalg.eigh(exact)
-    if not len(values):
-        return 0.0
-    # Directions that cancel to rounding are not compared: their variances have no correct digit.
-    kept = values > max(ROUNDED * values[-1], 0.0)
-    if not kept.any():  # a matrix of zeros, where the likelihood has no maximum
-        return float("inf")
-    half = vectors[:, kept] / np.sqrt(values[kept])
-    ratio = np.linalg.eigvalsh(half.T @ claimed @ half)  # extremes of c'Own c / c'Exact c
-    return float(np.abs(np.sqrt(np.maximum(ratio, 0.0)) - 1.0).max())
 
 
 def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:

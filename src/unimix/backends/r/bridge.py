@@ -41,10 +41,8 @@ class RBridge:
     def __init__(self, rinterface: Any) -> None:
         self._ri = rinterface
         # The functions have an environment of their own, so that the user's workspace does not change.
-        sources = [
-            (Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8")
-            for n in ("bridge", "lme4", "glmmtmb", "nlme")
-        ]
+        names = ("bridge", "lme4", "glmmtmb", "nlme", "ordinal")
+        sources = [(Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8") for n in names]
         functions = rinterface.evalr("local({\n" + "\n".join(sources) + "\nas.list(environment())\n})")
         self._functions = dict(zip(functions.names, functions, strict=True))
         self._versions: dict[str, str] = {}

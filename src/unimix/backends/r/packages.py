@@ -10,6 +10,7 @@ REQUIRED = {
     "glmmtmb": ("glmmTMB",),
     "nlme": ("nlme",),
     "pymer4": ("lme4", "Matrix", "lmerTest"),
+    "ordinal": ("ordinal", "Matrix"),
 }
 """R packages that each backend cannot fit without."""
 

@@ -20,6 +20,8 @@ import scipy
 from scipy import sparse
 
 from unimix.design.arrays import Design
+from unimix.distributions.family import Cumulative
+from unimix.errors import listing
 from unimix.likelihood.lmm.batched_linalg import null_space
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,13 +80,73 @@ def overlapping_rows(design: Design) -> dict[str, BoolArray]:
 
 def undecided_separation(design: Design) -> str:
     """Message if the search for separation ran out of time, so that there may be more of it; empty otherwise."""
-    if all(decided for _, decided in _parts(design).values()):
+    if all(decided for _, decided in _parts(design).values()) and _ordered(design)[1]:
         return ""
     return (
         f"whether a combination of predictors separates the responses was not decided within {MOST_SECONDS:g} s: if "
         "one does, its estimate is infinite, and its standard error means nothing. Fit with fewer columns, or priors "
         "(backend='pymc')"
     )
+
+
+def separated_categories(design: Design) -> tuple[str, ...]:
+    """Names of the fixed effects and thresholds of an ordered response that have no finite estimate.
+
+    With h = J p - eta at the thresholds J p, a row of category j says that h_j is large and that h_(j-1) is small.
+    These are the rows of a binary model in the coefficients and p, which are separated under the same conditions.
+
+    Args:
+        design: Design of a model; only that of an ordered response can have such names.
+    """
+    return _ordered(design)[0]
+
+
+def separation_of_categories(design: Design) -> str:
+    """Message that predictors separate the categories of an ordered response; empty if they do not."""
+    if not (names := separated_categories(design)):
+        return ""
+    return (
+        f"Separation: some combination of {listing(names)} predicts part of the categories perfectly, and has no "
+        "finite estimate. Leave a predictor out, or merge categories."
+    )
+
+
+def undetermined_categories(engine: str, fault: str, design: Design) -> str:
+    """Message of an engine that found no maximum of the likelihood of an ordered response.
+
+    Args:
+        engine: Name of the engine.
+        fault: Reason why the end of its search is not a maximum, or an empty text.
+        design: The model in the user's columns.
+    """
+    reason = separation_of_categories(design) or (
+        "The data do not determine the thresholds: a category may be too rare. Leave predictors out, or merge "
+        "categories."
+    )
+    return f"{engine} found no maximum{f': {fault}' if fault else ''}. {reason}"
+
+
+def _ordered(design: Design) -> tuple[tuple[str, ...], bool]:
+    """Result of :func:`separated_categories`, and whether the search was finished."""
+    family = design.family
+    if not isinstance(family, Cumulative):
+        return (), True
+
+    def searched() -> tuple[tuple[str, ...], bool]:
+        above, last = design.y.astype(np.int64), len(family.categories) - 1
+        upper, lower = np.flatnonzero(above < last), np.flatnonzero(above > 0)
+        rows = np.concatenate([upper, lower])
+        cuts = family.matrix[np.concatenate([above[upper], above[lower] - 1])]
+        columns = np.hstack([design.x[rows], -cuts])
+        sign = np.repeat([-1.0, 1.0], [len(upper), len(lower)])
+        overlaps, decided = _separation(columns, sign)
+        endless = null_space(columns[overlaps]) if not overlaps.all() else np.empty((0, columns.shape[1]))
+        of_thresholds = endless[:, design.p :] @ family.matrix.T
+        names = (*design.fixed_names, *family.threshold_names)
+        moved = np.any(np.abs(np.hstack([endless[:, : design.p], of_thresholds])) > _TOLERANCE, axis=0)
+        return tuple(names[j] for j in np.flatnonzero(moved)), decided
+
+    return design.keep("separation of categories", searched)
 
 
 def _parts(design: Design) -> dict[str, tuple[BoolArray, bool]]:
