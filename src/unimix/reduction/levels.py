@@ -173,7 +173,7 @@ def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if _are_dense(low, high, len(values)) and (values == np.floor(values)).all():
             marks = np.zeros(int(high - low) + 1, dtype=bool)
             marks[(values - low).astype(np.int64)] = True
-            return low + np.flatnonzero(marks)
+            return np.asarray(low + np.flatnonzero(marks))
     return np.unique(values)
 
 
