@@ -195,6 +195,18 @@ def test_a_variance_that_is_not_zero_is_called_a_boundary() -> None:
     assert fit.certificate().verdict == "certified at the boundary"
 
 
+def test_a_residual_variance_that_tends_to_zero_is_a_boundary() -> None:
+    """At the second time the response is a person's own effect, without a residual; pls ends at the variance zero."""
+    rng = np.random.default_rng(4)
+    own, noise = rng.normal(0, 1, 30), rng.normal(0, 1, (30, 3)) * np.array([1.0, 0.0, 0.7])
+    rows = [{"id": i, "t": t, "y": own[i] + noise[i, t]} for i in range(30) for t in range(3)]
+    fits = [um.fit("y ~ C(t) + (1 | id)", pd.DataFrame(rows), b, residual="diag(t | id)") for b in ("pls", "nlme")]
+    assert [f.status.state for f in fits] == ["singular", "singular"]
+    assert fits[1].log_likelihood == pytest.approx(fits[0].log_likelihood, abs=1e-4)
+    assert fits[1].residual_part is not None
+    assert 0 < fits[1].residual_part.sd[1] < 0.02
+
+
 def test_settings_that_change_the_model_are_refused() -> None:
     """lmeControl(sigma=) fixes the residual standard deviation."""
     with pytest.raises(um.OptionError, match="msMaxIter"):

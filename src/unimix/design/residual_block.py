@@ -84,21 +84,29 @@ class ResidualStructure:
         """Standard deviations, shape (1,) or (T,), and parameters of the correlations, shape (m,), of a matrix (T, T).
 
         The parameter is the correlation between any two rows (cs), of neighbours (ar1), at each lag (toep), of rows at
-        a distance of one (car1), or the range d of exp(-|t| / d) (exp) and exp(-t^2 / d^2) (gau).
+        a distance of one (car1), or the range d of exp(-|t| / d) (exp) and exp(-t^2 / d^2) (gau). Times whose variance
+        is zero have no correlations: others give the parameter, and one that none gives is zero.
         """
         sd = np.sqrt(np.diag(covariance))
-        r = covariance / np.outer(sd, sd)
+        size = np.outer(sd, sd)
+        r = np.divide(covariance, size, out=np.full_like(covariance, np.nan), where=size > 0)
         shown = sd[:1] if self.homogeneous else sd
         if self.form == "diag" or self.n_times < 2:
             return shown, np.empty(0)
         if self.form == "us":
-            return shown, np.array([r[i, j] for i, j in _pairs(self.n_times)])
+            return shown, np.nan_to_num([r[i, j] for i, j in _pairs(self.n_times)])
         if self.form == "toep":
-            return shown, r[0, 1:].copy()
-        if self.form not in BY_DISTANCE:
-            return shown, r[1, :1].copy()
+            return shown, np.array([_first(np.diagonal(r, -k)) for k in range(1, self.n_times)])
+        if self.form == "cs":
+            return shown, np.array([_first(r[np.tril_indices(self.n_times, -1)])])
+        if self.form == "ar1":
+            lag, value = next(((k, v) for k in range(1, self.n_times) if (v := _first(np.diagonal(r, -k)))), (1, 0.0))
+            return shown, np.array([np.sign(value) * np.abs(value) ** (1.0 / lag)])
         distance = self._distances
-        nearest = np.unravel_index(np.argmin(np.where(distance > 0, distance, np.inf)), distance.shape)
+        apart = np.where((distance > 0) & np.isfinite(r), distance, np.inf)
+        if not np.isfinite(apart).any():
+            return shown, np.zeros(1)
+        nearest = np.unravel_index(np.argmin(apart), distance.shape)
         unit, value = float(distance[nearest]), float(np.clip(r[nearest], 0.0, 1.0))
         with np.errstate(divide="ignore"):
             if self.form == "car1":
@@ -301,6 +309,12 @@ def _check_determined(block: ResidualBlock) -> None:
                 faults.append(f"no {block.group} has rows that are {listing(apart, 6)} steps apart. Use ar1")
     if faults:
         raise DataError(f"residual={block.text} cannot be estimated: {faults[0]}.")
+
+
+def _first(values: FloatArray) -> float:
+    """First of the values that exist; 0 if there are none."""
+    known = values[np.isfinite(values)]
+    return float(known[0]) if len(known) else 0.0
 
 
 def _pairs(q: int) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from unimix.backends.base import BackendInfo, FitRequest, Problem
 from unimix.backends.boundary import is_boundary, is_vanishing
 from unimix.backends.capabilities import Capabilities
-from unimix.backends.cost import Pace
+from unimix.backends.cost import Cost, Pace
 from unimix.backends.r.backend import RBackend
 from unimix.backends.r.nlme_capabilities import CAPABILITIES
 from unimix.backends.r.nlme_layout import Layout, NlmeCall, layout_of, structure_faults
@@ -72,7 +72,7 @@ class Nlme(RBackend):
     refit_options: ClassVar[dict[str, object]] = {"restarts": 0}
     per_row: ClassVar[float] = 19.0
     per_dense: ClassVar[float] = 0.0
-    pace: ClassVar[Pace] = Pace(call=0.1)
+    pace: ClassVar[Pace] = Pace()
 
     optimizer: Literal["nlminb", "optim"] = "nlminb"
     control: dict[Setting, float] = Field(default_factory=dict)
@@ -87,6 +87,12 @@ class Nlme(RBackend):
         if design.p == 0 and not design.blocks:
             reasons.append("a model without fixed and group effects: gls estimates coefficients. Use backend='pls'")
         return reasons
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:
+        """Estimate the memory of the rows, with a column for each crossed effect; the time has not been measured."""
+        general = super().cost(design, request)
+        columns = sum(design.blocks[k].n_levels for k in layout_of(design).crossed)
+        return replace(general, bytes=(general.bytes or 0.0) + self.per_row * 8.0 * design.n * columns, seconds=None)
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in R."""
