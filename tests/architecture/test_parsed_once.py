@@ -39,6 +39,7 @@ WITHOUT_DRAWS = {
     "reweighted",
 } | {f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")}
 REFUSED = WITHOUT_DRAWS | {
+    "plot.smooths",
     "dispersion_effects",
     "thresholds",
     "zero_inflation",
