@@ -60,7 +60,9 @@ class Nlme(RBackend):
         packages=("rpy2",),
         distributions=("rpy2",),
         extra="nlme",
-        url="https://cran.r-project.org/package=nlme",
+        url="https://svn.r-project.org/R-packages/trunk/nlme",
+        reference="Pinheiro, J. C., & Bates, D. M. (2000). Mixed-effects models in S and S-PLUS. Springer. "
+        "https://doi.org/10.1007/b98882",
         strengths="correlated residuals; comes with R; needs R",
         rank=55,
         r_packages=REQUIRED["nlme"],
