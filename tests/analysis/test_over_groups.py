@@ -59,7 +59,7 @@ def test_means_comparisons_and_predictions_agree(herds: um.FitResult) -> None:
     changes = herds.comparisons("period", average="groups").table
     for column in ("estimate", "std_error", "p_value"):
         np.testing.assert_allclose(contrasts[column], changes[column], rtol=1e-8)
-    assert "averaged over the groups at the estimated variances" in str(means)
+    assert "averaged over the groups with the error of the estimated variances" in str(means)
     assert "population level" not in str(herds.comparisons("period", average="groups"))
     low, high = (special.logit(predicted["estimate"].iloc[i]) for i in (0, 1))
     odds = herds.comparisons("period", comparison="log_odds_ratio", average="groups").table["estimate"].iloc[0]

@@ -136,8 +136,9 @@ def test_their_contrasts_and_hypotheses_have_the_joint_covariance(fit: um.FitRes
     twice = slopes.contrasts({"u": [-1, 1, 0, 0], "v": [0, 0, -1, 1]}).contrasts("revpairwise").table.iloc[0]
     both = slopes.hypotheses("b3 - b2 = b1 - b0").table.iloc[0]
     assert twice["std_error"] == pytest.approx(both["std_error"], rel=1e-9)
-    assert "Slopes of the mean response averaged over the groups at the estimated variances, whose errors " in " ".join(
-        slopes.notes
+    assert (
+        "Slopes of the mean response averaged over the groups with the error of the estimated variances."
+        in " ".join(slopes.notes)
     )
 
 

@@ -119,7 +119,7 @@ def variance_error(fit: FittedModel) -> tuple[VarianceError | None, str]:
 def variances_note(error: VarianceError | None, why: str) -> str:
     """Words on whether errors hold those of the variances."""
     if error is not None:
-        return "at the estimated variances, whose errors are part of the standard errors"
+        return "with the error of the estimated variances"
     return f"at the estimated variances as if they were known{f': {why}' if why else ''}"
 
 
