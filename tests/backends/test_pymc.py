@@ -92,7 +92,7 @@ def test_user_priors_replace_the_defaults_in_the_school_model():
         "cor(schid)": um.priors.LKJ(2),
         "sigma": um.priors.HalfCauchy(5),
     }
-    quick = {"sampler": "nutpie", "target_accept": 0.9, "draws": 2000, "tune": 500}
+    quick = {"target_accept": 0.9, "draws": 2000, "tune": 500}
     result = fit("math ~ homework + (1 + homework | schid)", school, priors=priors, **quick)
     assert result.converged, result.status
     assert result.engine.priors == {
