@@ -89,14 +89,34 @@ def test_predictions_are_turned_back_on_request() -> None:
 
 def test_the_adjusted_mean_is_the_mean_of_simulated_responses() -> None:
     """One new response of each of 200,000 new subjects: four standard errors of their mean."""
-    fit = um.fit("sqrt(Reaction) ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), "pls")
-    rng, design = np.random.default_rng(5), fit.design()
-    rows = rng.integers(0, fit.n_obs, 200_000)
-    effects = rng.multivariate_normal([0, 0], np.asarray(fit.random[0].covariance), len(rows))
-    eta = float(fit.emmeans("Days").table["estimate"].iloc[0])  # at the mean of Days, for the average variance of a row
-    made = (eta + np.sum(design.blocks[0].z[rows] * effects, axis=1) + rng.normal(0, fit.sigma, len(rows))) ** 2
+    fit = um.fit("sqrt(Reaction) ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
+    rng, n = np.random.default_rng(5), 200_000
+    eta = float(fit.emmeans("Days").table["estimate"].iloc[0])
+    made = (eta + rng.normal(0, fit.random[0].sd[0], n) + rng.normal(0, fit.sigma, n)) ** 2
     found = float(fit.emmeans("Days", kind="response", bias_adjust=True).table["estimate"].iloc[0])
-    assert abs(found - made.mean()) < 4 * made.std() / np.sqrt(len(rows))
+    assert abs(found - made.mean()) < 4 * made.std() / np.sqrt(n)
+
+
+def test_one_variance_is_needed_for_all_rows() -> None:
+    """Random slopes and weights give rows variances of their own; so do levels that were not fitted."""
+    sleep = um.load_dataset("sleepstudy").assign(w=lambda d: 1.0 + d["Days"] % 2)
+    slopes = um.fit("log(Reaction) ~ Days + (Days | Subject)", sleep)
+    with pytest.raises(um.UnsupportedModelError, match=r"random slopes over Subject do not give.*bias_adjust=0.3"):
+        slopes.emmeans("Days", kind="response", bias_adjust=True)
+    own = slopes.predict(sleep.head(2), kind="response", bias_adjust=True)  # the group effects are part of the mean
+    np.testing.assert_allclose(own, np.exp(slopes.fitted[:2] + slopes.sigma**2 / 2), rtol=1e-10)
+    weighted = um.fit("log(Reaction) ~ Days + (1 | Subject)", sleep, weights="w")
+    with pytest.raises(um.UnsupportedModelError, match="which weights= do not give"):
+        weighted.predict(sleep.head(2), kind="response", bias_adjust=True)
+    plain = um.fit("log(Reaction) ~ Days + (1 | Subject)", sleep)
+    for choice in ("population", "sample"):
+        with pytest.raises(um.OptionError, match="levels that were not fitted"):
+            plain.predict(
+                {"Days": [0], "Subject": ["new"]},
+                kind="response",
+                bias_adjust=True,
+                new_levels=choice,  # type: ignore[arg-type]
+            )
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,9 @@ def test_a_generalised_model_is_pooled_on_the_link_scale(frames):
     assert imputed.tidy(exponentiate=True)["estimate"].gt(0).all()
     # over the groups: the mean of exp(eta + N(0, v)) at the pooled variance
     v = imputed.variance_components["covariance"].iloc[0]
-    close(imputed.emmeans("f", average="groups")["estimate"], means["estimate"] * np.exp(v / 2), 1e-6)
+    over = imputed.emmeans("f", average="groups")
+    close(over["estimate"], means["estimate"] * np.exp(v / 2), 1e-6)
+    assert "as if they were known: they are pooled over the imputations" in str(over)
 
 
 def test_responses_that_are_no_function_of_one_predictor_are_pooled_by_their_own():

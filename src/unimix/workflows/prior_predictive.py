@@ -18,7 +18,7 @@ from unimix.backends.sampling.draws import parameter_names
 from unimix.backends.sampling.prior_simulator import PriorSimulator
 from unimix.design.design import ColumnOrArray
 from unimix.distributions.family import FamilyLike
-from unimix.errors import OptionError, UnimixError, listing
+from unimix.errors import OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.arguments import FitArguments, takes_arguments_of
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -149,6 +149,11 @@ def prior_predictive(formula: str, data: Any, *, n: int = 500, **arguments: Unpa
     faults = [f for f in (count_fault("n", n, 1, "draws"),) if f]
     checked = FitArguments.read(prior_predictive, formula, data, arguments, faults=faults)
     design = checked.problem(formula, data).design
+    if design.smooths:
+        raise UnsupportedModelError(
+            f"{design.smooths[0].term} has no prior here, because curves are not sampled: use bs(x) or ns(x) in place "
+            "of the smooth."
+        )
     if fault := memory_fault("n", n, design.n, "draws"):
         raise OptionError(fault)
     simulator = PriorSimulator.of(design, checked.priors)

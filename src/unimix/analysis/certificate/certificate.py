@@ -28,8 +28,8 @@ class Check(Part):
 
     Attributes:
         name: Name of the check: rows, arithmetic, same model, optimum, boundary, identification, independent terms,
-            residual, standard errors, degrees of freedom, group effects, covariance structure; for a posterior also
-            draws, priors, posterior, sampling and prior.
+            residual, standard errors, degrees of freedom, group effects, covariance structure, curves; for a posterior
+            also draws, priors, posterior, sampling and prior.
         passed: Whether the check passed; None if it is neither for nor against the result.
         said: The finding in words.
         numbers: The numbers behind the finding, by name.

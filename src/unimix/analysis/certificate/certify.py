@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.curves import with_curves
 from unimix.analysis.certificate.generalised import GeneralisedGround
 from unimix.analysis.certificate.linear import LinearGround
 from unimix.analysis.certificate.supported_models import out_of_reach
@@ -33,12 +34,13 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     Returns:
         One certificate per result, in order. Results with smooths are checked as the mixed models that they stand for.
     """
-    fits, design = [mixed_form(fit) for fit in fits], mixed_design(design)
+    mixed, design = [mixed_form(fit) for fit in fits], mixed_design(design)
     reason = out_of_reach(design)
     if reason:
-        return [_not_checkable(fit, reason) for fit in fits]
+        return [_not_checkable(fit, reason) for fit in mixed]
     with one_thread(when=design.is_small):
-        return _certified(fits, design)
+        found = _certified(mixed, design)
+        return [with_curves(one, fit, form, design) for one, fit, form in zip(found, fits, mixed, strict=True)]
 
 
 def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:

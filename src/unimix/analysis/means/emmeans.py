@@ -207,7 +207,11 @@ def every_mean(
         what="emmean",
         title="Marginal mean",
         held=grid_in_words(averages, grid, at),
-        warned=_warned(interaction_note(averages, partners, at), scale.note or response_note(fit, design)),
+        warned=_warned(
+            interaction_note(averages, partners, at),
+            scale.note or response_note(fit, design),
+            *fit.model.encoding.beyond_splines(grid.frame),
+        ),
         lost=lost,
         scale=scale,
         _whole=whole,
@@ -293,7 +297,8 @@ def slopes(
     whole, offset = averages.turn @ derivative.x, averages.turn @ derivative.offset
     rows, lost = _estimable(every, whole, averages.empty)
     inference, empty = fixed_inference(fit, df_method), averages.empty
-    warned = _warned(interaction_note(averages, known.partners([variable]), at), response_note(fit, design))
+    beyond = fit.model.encoding.beyond_splines(grid.frame)
+    warned = _warned(interaction_note(averages, known.partners([variable]), at), response_note(fit, design), *beyond)
     if over:
         here = averages.turn @ every.full(grid.frame, what).x
         at_rows, also = _estimable(every, here, empty)

@@ -18,7 +18,7 @@ from unimix.design.typed_columns import as_numbers
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.random_responses import mean_of
-from unimix.errors import DataError, OptionError, UnsupportedModelError
+from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
 from unimix.fitted.model import has_design, is_sampled
 from unimix.formula.inverse import Inverse, inverse_of
 from unimix.formula.parser import Name, render
@@ -268,10 +268,9 @@ def _sd_of_draws(fit: FittedModel, groups: Sequence[bool] | None) -> FloatArray:
     total_variance(fit, counted)  # refuses what has no variance
     draws = coefficient_draws(fit, fit.status.n_draws or 1)
     variance = draws.parameters[:, 0] ** 2 if fit.model.sigma is None else np.full(len(draws.beta), fit.sigma**2)
-    if any(counted):
-        for block, covariances, counts in zip(fit.design().blocks, draws.covariances, counted, strict=True):
-            if counts:  # the mean of z' Cov z
-                variance = variance + np.einsum("sij,ij->s", covariances, block.z.T @ block.z) / fit.n_obs
+    for covariances, counts in zip(draws.covariances, counted, strict=True):
+        if counts:
+            variance = variance + covariances[:, 0, 0]
     return np.asarray(np.sqrt(variance))[:, None]
 
 
@@ -295,21 +294,19 @@ def _variance_about_mean(
     if error is None:
         return variance, None, why, np.zeros(0)
     covariances = tuple(np.asarray(b.covariance) for b in fit.random)
-    between = error.gradient(lambda c: np.array([_variance_of_groups(fit, counted, c)]), covariances)[0]
+    between = error.gradient(lambda c: np.array([_variance_of_groups(counted, c)]), covariances)[0]
     return variance, error, "", between + error.residual
 
 
 def total_variance(fit: FittedModel, groups: Sequence[bool]) -> float:
     """Variance of the response about its mean: of the residual, and of the effects of some blocks.
 
-    The variance of a random slope differs between rows, and is averaged over the rows that were fitted.
-
     Args:
         fit: A result whose family is Gaussian with the identity link.
         groups: For each block, whether its variance counts.
 
     Raises:
-        UnsupportedModelError: If the residual is not normal with one variance.
+        UnsupportedModelError: If the residual is not normal, or the variance differs between rows.
     """
     if not fit.family.is_linear or "dispersion" in fit.parts or fit.residual_part is not None:
         raise UnsupportedModelError(
@@ -320,15 +317,19 @@ def total_variance(fit: FittedModel, groups: Sequence[bool]) -> float:
             "bias_adjust=True needs one variance for all rows, which known variances (sigma= with weights=) and "
             "relationship= do not give. Give the standard deviation, bias_adjust=0.3."
         )
-    return fit.sigma**2 + _variance_of_groups(fit, groups, tuple(np.asarray(b.covariance) for b in fit.random))
+    slopes = [b.group for b, counts in zip(fit.random, groups, strict=True) if counts and [*b.terms] != ["Intercept"]]
+    if fit.model.weighted or slopes:
+        why = f"random slopes over {listing(dict.fromkeys(slopes))}" if slopes else "weights="
+        raise UnsupportedModelError(
+            f"bias_adjust=True needs one variance for all rows, which {why} do not give. Give the standard deviation "
+            "of the rows that you ask for, bias_adjust=0.3."
+        )
+    return fit.sigma**2 + _variance_of_groups(groups, tuple(np.asarray(b.covariance) for b in fit.random))
 
 
-def _variance_of_groups(fit: FittedModel, groups: Sequence[bool], covariances: tuple[FloatArray, ...]) -> float:
-    """Variance of the effects of some blocks, averaged over the rows that were fitted: the mean of z' Cov z."""
-    if not any(groups):
-        return 0.0
-    blocks = zip(fit.design().blocks, covariances, groups, strict=True)
-    return sum(float(np.einsum("ni,ij,nj->", b.z, c, b.z)) for b, c, counts in blocks if counts) / fit.n_obs
+def _variance_of_groups(groups: Sequence[bool], covariances: tuple[FloatArray, ...]) -> float:
+    """Variance of the effects of some blocks of random intercepts."""
+    return sum(float(c[0, 0]) for c, counts in zip(covariances, groups, strict=True) if counts)
 
 
 __all__ = ["Scale", "is_transformed", "total_variance"]

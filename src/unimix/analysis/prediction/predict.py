@@ -155,6 +155,13 @@ def predict(
         )
         rows = fit.design().frame() if newdata is None else one_row(newdata)
         drawn = None
+        if bias_adjust is True and any(chosen) and new_levels != "error":
+            codes = place_known(fit, rows, chosen, new_levels).codes
+            if any((c < 0).any() for c, counts in zip(codes, chosen, strict=True) if counts):
+                raise OptionError(
+                    "bias_adjust=True with levels that were not fitted: the variance of their effects would count for "
+                    "these rows only. Ask for them by level='population', where that of all effects counts."
+                )
         if is_sampled(fit):
             at = place_known(fit, rows, chosen, new_levels).only(chosen)
             integrated = [c and new_levels == "sample" for c in chosen]

@@ -102,15 +102,15 @@ def pooled_means(
     functions = inference.functions(stacked(own))
     empty, whole = np.any([one._empty for one in each], axis=0), [one._whole for one in each]
     rows = RowsOfAll([one._rows for one in each], [part.shape[1] for part in whole])
-    averaged = [n for n in varying if n not in first.levels]
+    averaged, scale = [n for n in varying if n not in first.levels], _scale(first.scale, fits)
     note = f"Means of {', '.join(averaged)} are over all imputations." if averaged else ""
     means = replace(
         first,
         functions=functions,
         offset=np.mean([one.offset for one in each], axis=0),
-        warned=(*first.warned, *([note] if note else [])),
+        warned=(*(scale.note if w == first.scale.note else w for w in first.warned), *([note] if note else [])),
         lost=np.any([one.lost for one in each], axis=0),
-        scale=_scale(first.scale, fits),
+        scale=scale,
         _whole=stacked(whole),
         _empty=empty,
         _rows=rows,

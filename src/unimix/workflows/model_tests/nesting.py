@@ -181,14 +181,19 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
 
 
 def one_kind(fits: Sequence[FitResult]) -> None:
-    """Refuse log-likelihoods of different criteria. Without group effects all criteria are the plain likelihood.
+    """Refuse log-likelihoods of different criteria.
+
+    Without group effects every approximation is the plain likelihood, but a restricted likelihood is none.
 
     Raises:
         DataError: If the criteria differ; the message names them.
     """
-    kinds = {f.criteria.criterion for f in fits if f.random or f.smooths} or {"ML"}
+    kinds = {f.criteria.criterion for f in fits if f.random or f.smooths or f.criteria.criterion == "REML"} or {"ML"}
+    if "REML" in kinds and any(f.criteria.criterion != "REML" for f in fits):
+        kinds.add("ML")
     if len(kinds) > 1:
-        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
+        way = " Fit all of them with method='ML'." if "REML" in kinds else ""
+        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.{way}")
 
 
 def same_columns(fits: Sequence[FitResult]) -> bool:
