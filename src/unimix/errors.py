@@ -159,10 +159,26 @@ def _render_faults(formula: str, faults: Sequence[Fault]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to a name, or None if none is similar."""
-    lowered = {str(c).lower(): str(c) for c in reversed(list(known))}
-    near = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[near[0]] if near else None
+    """Return the known name that is most similar to a name, or None if none is similar.
+
+    Of names that are equally similar, the one that begins in the same way is returned.
+    """
+    asked, lowered = str(name).lower(), {str(c).lower(): str(c) for c in reversed(list(known))}
+    near = difflib.get_close_matches(asked, list(lowered), n=5, cutoff=0.6)
+    if not near:
+        return None
+
+    def similarity(other: str) -> tuple[float, int]:
+        return difflib.SequenceMatcher(None, other, asked).ratio(), _shared_beginning(other, asked)
+
+    return lowered[max(near, key=similarity)]
+
+
+def _shared_beginning(first: str, second: str) -> int:
+    """Number of letters with which two words begin alike."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -42,6 +42,7 @@ def data() -> pd.DataFrame:
     return frame.assign(
         rating=1 + steps.sum(axis=1),
         zeros=frame["count"] * (rng.random(n) < 1 / (1 + np.exp(-0.8 - 0.8 * x))),
+        wave=eta + 2 * np.sin(3 * x) + 0.5 * np.random.default_rng(9).normal(size=n),
         occasion=np.tile(np.arange(n // levels), levels),
     )
 
@@ -69,6 +70,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ratings": ("rating ~ x + f + (1 | g)", {"family": "cumulative"}),
     "zero inflation": ("zeros ~ x + f + (1 | g)", {"family": "poisson", "ziformula": "~ x"}),
     "dispersion": ("spread ~ x + f + (1 | g)", {"family": "negative_binomial", "dispformula": "~ x"}),
+    "curve": ("wave ~ s(x) + f + (1 | g)", {}),
+    "curve of counts": ("count ~ s(x) + f + (1 | g)", {"family": "poisson"}),
+    "variances by formula": ("y ~ x + f + (1 | g)", {"dispformula": "~ x"}),
     "poisson without groups": ("count ~ x + f", {"family": "poisson"}),
     "gamma without groups": ("size ~ x + f", {"family": "gamma(log)"}),
 }

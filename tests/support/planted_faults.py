@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import BaseModel
 
 from unimix.design.estimates import Estimates, Evidence
-from unimix.fitted.derived_parts import assembled, estimates_of
+from unimix.design.smooths import mixed_design
+from unimix.fitted.derived_parts import estimates_of
 from unimix.fitted.model import FittedModel
 from unimix.fitted.saved_fit import SavedFit
 from unimix.fitted.schema import Part
+from unimix.fitted.smooth_parts import assembled_with_smooths, mixed_form
 
 Path = tuple[str, ...]
 
@@ -145,7 +147,7 @@ def planted(fit: FittedModel, path: Path) -> FittedModel | None:
 
 def flipped(matrix: np.ndarray) -> np.ndarray:
     """Covariance matrices (..., p, p) whose covariances have the wrong sign."""
-    made = -matrix
+    made = 0.0 - matrix  # no negative zeros, which would be a change
     diagonal = np.arange(matrix.shape[-1])
     made[..., diagonal, diagonal] *= -1
     return made
@@ -176,10 +178,11 @@ ENGINES_FAULTS: dict[str, Callable[[Estimates], dict[str, Any]]] = {
 def as_from_engine(fit: FittedModel, name: str) -> FittedModel | None:
     """The result of an engine with a fault in its own numbers; None if the fault changes nothing."""
     design = fit.design()
-    own = estimates_of(design, vars(fit))
+    own = estimates_of(mixed_design(design), vars(mixed_form(fit)))
 
     def result(estimates: Estimates) -> FittedModel:
-        return replace(fit, **assembled(design, estimates, method=fit.model.method, ci_level=fit.fixed.level))
+        parts = assembled_with_smooths(design, estimates, method=fit.model.method, ci_level=fit.fixed.level)
+        return replace(fit, **parts)
 
     other = result(replace(own, **ENGINES_FAULTS[name](own)))
     return None if other == result(own) else other

@@ -34,13 +34,13 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     Returns:
         One certificate per result, in order. Results with smooths are checked as the mixed models that they stand for.
     """
-    mixed, design = [mixed_form(fit) for fit in fits], mixed_design(design)
+    whole, mixed, design = design, [mixed_form(fit) for fit in fits], mixed_design(design)
     reason = out_of_reach(design)
     if reason:
         return [_not_checkable(fit, reason) for fit in mixed]
     with one_thread(when=design.is_small):
         found = _certified(mixed, design)
-        return [with_curves(one, fit, form, design) for one, fit, form in zip(found, fits, mixed, strict=True)]
+        return [with_curves(one, fit, form, whole) for one, fit, form in zip(found, fits, mixed, strict=True)]
 
 
 def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.design.smooths import mixed_design
 from unimix.likelihood.curves import curves_at
 from unimix.stats.inference import wald_interval
 
@@ -30,12 +31,19 @@ def with_curves(certificate: Certificate, fit: FittedModel, mixed: FittedModel, 
         certificate: Certificate of the mixed model.
         fit: The result.
         mixed: The result of its mixed model.
-        design: Design of the mixed model.
+        design: Design that was fitted, with its smooths.
     """
-    if not fit.smooths:
+    if not fit.smooths and not design.smooths:
         return certificate
+    described = [
+        (s.term, s.basis, s.k, tuple(s.range), tuple(map(fit.fixed.terms.index, s.columns))) for s in fit.smooths
+    ]
+    if described != [(s.term, s.basis, len(s.curved) + 2, tuple(s.range), s.columns) for s in design.smooths]:
+        return _failed(certificate, "their terms, bases, ranges or columns are not those of the model", {})
+    if fit.model.groups != design.groups or fit.model.fingerprint != design.fingerprint():
+        return _failed(certificate, "the numbers of levels or the columns are not those of the model", {})
     curves = curves_at(
-        design,
+        mixed_design(design),
         np.asarray(mixed.fixed.estimate),
         np.asarray(mixed.fixed.covariance),
         [np.asarray(b.covariance) for b in mixed.random],
@@ -51,7 +59,9 @@ def with_curves(certificate: Certificate, fit: FittedModel, mixed: FittedModel, 
     unit, unit_kept = np.where(sd > 0, sd, 1.0), np.where(sd_kept > 0, sd_kept, 1.0)
     lower, upper = wald_interval(curves.coefficients, sd, None, fit.fixed.level)
     edf = [s.edf - (len(s.columns) - len(s.curve.terms)) for s in fit.smooths]
+    centre = design.x @ np.asarray(fit.fixed.estimate) + (0.0 if design.offset is None else design.offset)
     distances = {
+        "predictors without group effects": (np.asarray(fit.rows.population_predictor) - centre) / np.std(centre),
         "coefficients": (np.asarray(fit.fixed.estimate)[curved] - curves.coefficients) / unit,
         "standard errors": (np.asarray(fit.fixed.std_error)[curved] - sd) / unit,
         "intervals": np.concatenate(
@@ -70,7 +80,11 @@ def with_curves(certificate: Certificate, fit: FittedModel, mixed: FittedModel, 
         said = f"coefficients, covariances and edf within {max(off.values()):.1e} of those of the mixed model"
         check = Check(name="curves", passed=True, said=said, numbers=off)
         return certificate.model_copy(update={"checks": (*certificate.checks, check)})
-    said = "; ".join(f"{name} off by {value:.1e}" for name, value in wrong.items())
+    return _failed(certificate, "; ".join(f"{name} off by {value:.1e}" for name, value in wrong.items()), off)
+
+
+def _failed(certificate: Certificate, said: str, off: dict[str, float]) -> Certificate:
+    """The certificate with a check of the curves that failed."""
     check = Check(name="curves", passed=False, said=said, numbers=off)
     update: dict[str, Any] = {"checks": (*certificate.checks, check)}
     if certificate.verdict.startswith("certified"):
