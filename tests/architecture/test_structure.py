@@ -100,7 +100,7 @@ def test_nobody_asks_which_backend_it_is() -> None:
 
 
 def test_the_project_names_every_engine_in_its_rules() -> None:
-    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     points = project["project"]["entry-points"]["unimix.backends"]
     assert points.keys() == BACKENDS
     contracts = {c["id"]: c for c in project["tool"]["importlinter"]["contracts"]}
