@@ -216,12 +216,13 @@ def explain(
     able = [n for n, (b, asked) in others.items() if not b.refusals(design, asked)]
     costs = {n: b.cost(design, asked) for n, (b, asked) in others.items() if n in able}
     costs[engine.info.name] = engine.cost(design, request)
+    refusals = engine.refusals(design, request)
     return explain_design(
         design,
         engine.info.name,
         request.method,
-        engine.preview(design, request),
-        engine.refusals(design, request),
+        "" if refusals else engine.preview(design, request),
+        refusals,
         able,
         {n: str(c) for n, c in costs.items() if c != UNKNOWN},
     )

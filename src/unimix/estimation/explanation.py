@@ -33,7 +33,7 @@ class Explanation(Printed):
         method: Criterion of the estimates.
         columns: One row per column of the model: role, name, name that the engine sees, first values.
         groups: One row per block of group effects: grouping factor, levels, columns, form of the covariance matrix.
-        engine_call: The call that the engine would see.
+        engine_call: The call that the engine would see; empty if it refuses the model.
         refusals: Reasons why the chosen engine cannot fit the model; empty if it can.
         able: Names of the backends that can fit the model.
         notes: Notes on the data, such as rows that were left out.
@@ -55,7 +55,8 @@ class Explanation(Printed):
         blocks: list[Block] = [self.reading, "", "Columns", text_table(self.columns)]
         if len(self.groups):
             blocks += ["", "Random effects", text_table(self.groups)]
-        blocks += ["", f"Engine call ({self.backend}, {self.method})", Code(self.engine_call)]
+        called = [Code(self.engine_call)] if self.engine_call else []
+        blocks += ["", f"Engine call ({self.backend}, {self.method})", *called]
         blocks += [f"  refused: {r}" for r in self.refusals]
         if self.backend in self.costs:
             blocks += ["", f"Memory and time ({self.backend}): {self.costs[self.backend]}"]
