@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dense_normal import dense_normal
 
 import unimix as um
 
@@ -100,15 +101,7 @@ class Dense:
 
     def parts(self, theta: np.ndarray, *, reml: bool) -> tuple[float, np.ndarray, np.ndarray]:
         """Log-likelihood, effects and their covariance matrix by generalised least squares."""
-        v = self.matrix(theta)
-        inverse = np.linalg.inv(v)
-        information = self.x.T @ inverse @ self.x
-        cov = np.linalg.inv(information)
-        beta = cov @ self.x.T @ inverse @ self.y
-        rest = self.y - self.x @ beta
-        n, p = self.x.shape
-        value = -0.5 * ((n - p * reml) * np.log(2 * np.pi) + np.linalg.slogdet(v)[1] + rest @ inverse @ rest)
-        return float(value - 0.5 * reml * np.linalg.slogdet(information)[1]), beta, cov
+        return dense_normal(self.matrix(theta), self.x, self.y, reml=reml)
 
     def value(self, theta: np.ndarray, *, reml: bool) -> float:
         return self.parts(theta, reml=reml)[0]

@@ -103,9 +103,7 @@ class LevelSet:
     def _table(self) -> tuple[float, IntArray] | None:
         """The smallest number, and the index of each whole number from it on; None if they are not whole, or sparse."""
         numbers = self.numbers
-        if numbers is None or numbers.dtype != np.float64 or not _are_dense(numbers[0], numbers[-1], len(numbers)):
-            return None
-        if not (numbers == np.floor(numbers)).all():
+        if numbers is None or not _fit_a_table(numbers, numbers[0], numbers[-1]):
             return None
         table = np.zeros(int(numbers[-1] - numbers[0]) + 1, dtype=np.int64)
         table[(numbers - numbers[0]).astype(np.int64)] = np.arange(len(numbers))
@@ -161,20 +159,21 @@ class LevelSet:
         return FactorColumn(codes, self.levels, origin)  # type: ignore[arg-type]
 
 
-def _are_dense(low: float, high: float, count: int) -> bool:
-    """Whether a table of all whole numbers between two is not much longer than the list of those that occur."""
-    return bool(high - low < 8 * count + 100_000)
+def _fit_a_table(values: npt.NDArray[Any], low: float, high: float) -> bool:
+    """Whether values are whole, and a table of all whole numbers between two is not much longer than their list."""
+    if values.dtype != np.float64 or not high - low < 8 * len(values) + 100_000:
+        return False
+    return bool((values == np.floor(values)).all())
 
 
 def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Distinct values in increasing order: by marks in a table where they are whole and dense, else by sorting."""
-    if values.dtype == np.float64:
-        low, high = values.min(), values.max()
-        if _are_dense(low, high, len(values)) and (values == np.floor(values)).all():
-            marks = np.zeros(int(high - low) + 1, dtype=bool)
-            marks[(values - low).astype(np.int64)] = True
-            return np.asarray(low + np.flatnonzero(marks))
-    return np.unique(values)
+    low, high = values.min(), values.max()
+    if not _fit_a_table(values, low, high):
+        return np.unique(values)
+    marks = np.zeros(int(high - low) + 1, dtype=bool)
+    marks[(values - low).astype(np.int64)] = True
+    return np.asarray(low + np.flatnonzero(marks))
 
 
 def _joined(first: tuple[Level, ...], second: tuple[Level, ...]) -> tuple[Level, ...] | None:

@@ -28,9 +28,9 @@ from unimix.likelihood.profile.constrained_parameters import Target
 from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model, ModelledModel
 from unimix.likelihood.profile.profiling import (
     HigherMaximumError,
+    joint_spread,
     least_squares_profile,
     profile_interval,
-    spread_of_scales,
     unbounded,
 )
 from unimix.likelihood.profile.structured_spread import structured_spread
@@ -147,7 +147,9 @@ def _wald_of_scales(
     if by_structures:
         targets, covariance = structured_spread(*criterion_at(fit))
     else:
-        targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
+        targets, joint = joint_error(fit, design)
+        own = slice(len(joint) - len(targets), None)
+        covariance = joint[own, own]
     if not np.isfinite(covariance).all():
         there = "method='bootstrap'" if by_structures else "method='profile'"
         return none, (
@@ -203,6 +205,12 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
     values = np.array([fit.criteria.parameters[name] for name in design.parameters])
     parts = {name: np.asarray(part.estimate) for name, part in fit.parts.items()}
     return LaplaceModel(design, covariances, np.asarray(fit.fixed.estimate), values, nodes, parts)
+
+
+def joint_error(fit: FittedModel, design: Design) -> tuple[list[tuple[Target, float]], FloatArray]:
+    """What :func:`.joint_spread` returns at the maximum of the likelihood of a result's model; kept with the result."""
+    reml = fit.criteria.criterion == "REML"
+    return fit._keep("joint error", lambda: joint_spread(likelihood_of(fit, design, reml=reml)))
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,14 @@ class MovingRows:
 
     def by_variances(self, beta: FloatArray) -> FloatArray:
         """Derivatives of the slopes with respect to the k variance parameters, shape (m, k)."""
-        if self.over.error is None:
+        error = self.over.error
+        if error is None:
             return np.zeros((len(self.at.x), 0))
 
         def slopes(covariances: tuple[FloatArray, ...]) -> FloatArray:
             return replace(self, over=replace(self.over, covariances=covariances)).slopes(beta)[0]
 
-        return self.over.error.gradient(slopes, self.over.covariances)
+        return error.gradient(slopes, self.over.covariances)
 
     def slopes_of_draws(self, draws: FloatArray) -> FloatArray:
         """Slopes under posterior draws of the coefficients (S, p), shape (S, m)."""
@@ -130,9 +131,10 @@ def inference_of_slopes(inference: FixedInference, moving: MovingRows) -> FixedI
     value, gradient = moving.slopes(inference.beta)
     endless = inference.lacks(moving.at.x) | inference.lacks(moving.rate.x)
     drawn = None if inference.posterior is None else moving.slopes_of_draws(inference.posterior)
-    if moving.over.error is not None:
+    error = moving.over.error
+    if error is not None:
         gradient = np.hstack([gradient, moving.by_variances(inference.beta)])
-        inference = inference.with_variances(moving.over.error.joint)
+        inference = inference.with_variances(error.joint)
     covariance, m = gradient @ inference.covariance @ gradient.T, len(value)
     if drawn is not None:
         value, covariance = drawn.mean(axis=0), np.atleast_2d(np.cov(drawn, rowvar=False))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,16 +42,15 @@ class OverGroups:
         covariances: Covariance matrix of each block's effects, shapes (q, q).
         sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws, where ``covariances``
             are used with draws of the coefficients.
-        error: The error of the covariance matrices' parameters; None if it is not known.
-        unknown: The reason why it is not known.
+        found: Function that finds the error of the covariance matrices' parameters, as :func:`.variance_error` returns
+            it. Means without errors need none.
     """
 
     family: Family
     z: tuple[FloatArray, ...]
     covariances: tuple[FloatArray, ...]
     sampled: tuple[FloatArray, ...] | None
-    error: VarianceError | None = None
-    unknown: str = ""
+    found: Callable[[], tuple[VarianceError | None, str]]
 
     @classmethod
     def of(cls, fit: FittedModel, frame: pd.DataFrame) -> OverGroups:
@@ -66,7 +67,7 @@ class OverGroups:
         check_over_groups(fit)
         sampled = coefficient_draws(fit, fit.status.n_draws or 1).covariances if is_sampled(fit) else None
         covariances = tuple(np.asarray(b.covariance) for b in fit.random)
-        return cls(fit.family, group_columns(fit, frame), covariances, sampled, *variance_error(fit))
+        return cls(fit.family, group_columns(fit, frame), covariances, sampled, partial(variance_error, fit))
 
     def averaged(self, turn: FloatArray) -> OverGroups:
         """Rows that are weighted averages of these, by weights (m, n)."""
@@ -78,7 +79,12 @@ class OverGroups:
 
     def at_known_variances(self, covariances: tuple[FloatArray, ...], why: str) -> OverGroups:
         """The rows at given covariance matrices, shapes (q, q), that have no error, for a reason in words."""
-        return replace(self, covariances=covariances, error=None, unknown=why)
+        return replace(self, covariances=covariances, found=lambda: (None, why))
+
+    @property
+    def error(self) -> VarianceError | None:
+        """The error of the covariance matrices' parameters; None if it is not known."""
+        return self.found()[0]
 
     @property
     def sd(self) -> FloatArray:
@@ -105,14 +111,14 @@ class OverGroups:
     @property
     def note(self) -> str:
         """Words on the average over the groups, and on the variances that it takes."""
-        drawn = self.sampled is not None
-        return f"{NOTE} {'within each posterior draw' if drawn else variances_note(self.error, self.unknown)}"
+        return _averaged_note(self.found, sampled=self.sampled is not None)
 
     def by_variances(self, eta: FloatArray) -> FloatArray:
         """Derivatives of :meth:`mean` with respect to the k variance parameters for predictors (n,), shape (n, k)."""
-        if self.error is None:
+        error = self.error
+        if error is None:
             return np.zeros((len(eta), 0))
-        return self.error.gradient(lambda c: self.mean(eta, _sd(self.z, c)), self.covariances)
+        return error.gradient(lambda c: self.mean(eta, _sd(self.z, c)), self.covariances)
 
     def slope(self, eta: FloatArray) -> FloatArray:
         """Derivative of :meth:`mean` with respect to the linear predictor, in its shape."""
@@ -148,7 +154,11 @@ def check_over_groups(fit: FittedModel) -> None:
 
 def averaged_note(fit: FittedModel) -> str:
     """Words on the average over the groups, and on the variances that it takes."""
-    return f"{NOTE} {'within each posterior draw' if is_sampled(fit) else variances_note(*variance_error(fit))}"
+    return _averaged_note(partial(variance_error, fit), sampled=is_sampled(fit))
+
+
+def _averaged_note(found: Callable[[], tuple[VarianceError | None, str]], *, sampled: bool) -> str:
+    return f"{NOTE} {'within each posterior draw' if sampled else variances_note(*found())}"
 
 
 def _sd(z: tuple[FloatArray, ...], covariances: tuple[FloatArray, ...]) -> FloatArray:

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.certificate.supported_models import out_of_reach
-from unimix.analysis.intervals.intervals import likelihood_of, no_likelihood
+from unimix.analysis.intervals.intervals import joint_error, no_likelihood
 from unimix.fitted.criterion import likelihood_arrays
 from unimix.fitted.describe import is_robust
 from unimix.fitted.model import has_design, is_sampled
 from unimix.likelihood.profile.constrained_parameters import Target
-from unimix.likelihood.profile.profiling import joint_spread
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -95,10 +94,7 @@ def variance_error(fit: FittedModel) -> tuple[VarianceError | None, str]:
         joint[:-1, :-1] = np.asarray(fit.fixed.covariance)
         return VarianceError(joint, (), np.array([2 * fit.sigma**2])), ""
     design = likelihood_arrays(fit)
-    targets, joint = design.keep(
-        f"joint error by {fit.criteria.criterion}",
-        lambda: joint_spread(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML")),
-    )
+    targets, joint = joint_error(fit, design)
     if not np.isfinite(joint).all():
         return None, "one is on its boundary"
     p, covariances = design.p, [np.asarray(b.covariance) for b in fit.random]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +14,7 @@ from unimix.analysis.means.equivalence import bounds_fault, checked_bounds
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions
 from unimix.analysis.tests.hypothesis_text import Hypothesis, is_linear, read
 from unimix.analysis.tests.named_estimates import Named, named_estimates
-from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
 from unimix.stats.dual_numbers import evaluate
@@ -80,7 +79,6 @@ def hypotheses(
         Left minus right side; 95% intervals, df satterthwaite
     """
     ci_level = interval_level(fit, ci_level)
-    _refuse_curves(fit, [tests] if isinstance(tests, str) else tests)
     return assess(
         named_estimates(fit, tests),
         tests,
@@ -89,22 +87,6 @@ def hypotheses(
         equivalence=equivalence,
         ci_level=ci_level,
     )
-
-
-def _refuse_curves(fit: FittedModel, tests: Sequence[str]) -> None:
-    """Refuse hypotheses about coefficients of a smooth's curve, by name or by position.
-
-    Raises:
-        UnsupportedModelError: If a test names one.
-    """
-    curved = {name: i for i, name in enumerate(fit.fixed.terms) if any(name in s.curve.terms for s in fit.smooths)}
-    for text in map(str, tests) if curved else ():
-        asked = [n for n, i in curved.items() if n in text or re.search(rf"\bb{i}\b", text)]
-        if asked:
-            raise UnsupportedModelError(
-                f"{asked[0]} is a coefficient of a penalised curve and has no test by itself. Ask for slopes and means "
-                "of the curve: fit.slopes(...).hypotheses(...), fit.emmeans(...).hypotheses(...)."
-            )
 
 
 def assess(
@@ -129,7 +111,7 @@ def assess(
     given, unread = read(tests, named.names, named.positions)
     if faults + unread:
         raise OptionError("\n".join(faults + unread))
-    named.check_drawn([place for h in given for place in h.places.values()])
+    named.check_testable([place for h in given for place in h.places.values()])
     values, slopes = _values(given, named.estimate)
     gradient = slopes @ named.gradient
     draws = None if named.draws is None else _drawn(given, named.draws)

@@ -37,6 +37,7 @@ class Named:
         placed: Number of the estimates, the first ones, that are also called b0, b1, ...; None for all. These are the
             fixed effects, of which there is inference.
         undrawn: Whether there is none of the other estimates, because there are no draws of them.
+        curved: Places of the coefficients of smooths' curves.
     """
 
     names: tuple[str, ...]
@@ -46,18 +47,24 @@ class Named:
     inference: FixedInference
     placed: int | None = None
     undrawn: bool = False
+    curved: frozenset[int] = frozenset()
 
     @property
     def positions(self) -> int:
         """Number of estimates that are also called by their positions."""
         return len(self.estimate) if self.placed is None else self.placed
 
-    def check_drawn(self, places: Sequence[int]) -> None:
-        """Refuse hypotheses about estimates that are not fixed effects, where there are no draws of them.
+    def check_testable(self, places: Sequence[int]) -> None:
+        """Refuse hypotheses about curves' coefficients, and about other estimates than fixed effects without draws.
 
         Raises:
             UnsupportedModelError: If one is.
         """
+        if penalised := [self.names[k] for k in places if k in self.curved]:
+            raise UnsupportedModelError(
+                f"{penalised[0]} is a coefficient of a penalised curve and has no test by itself. Ask for slopes and "
+                "means of the curve: fit.slopes(...).hypotheses(...), fit.emmeans(...).hypotheses(...)."
+            )
         used = [self.names[k] for k in dict.fromkeys(places) if k >= self.positions] if self.undrawn else []
         if not used:
             return
@@ -91,14 +98,15 @@ def named_estimates(fit: FittedModel, tests: Any) -> Named:
         OptionError: If a level is unknown.
     """
     inference = fixed_inference(fit)
-    p = len(inference.beta)
+    p, curves = len(inference.beta), {name for smooth in fit.smooths for name in smooth.curve.terms}
+    curved = frozenset(i for i, name in enumerate(fit.fixed.terms) if name in curves)
     text = re.sub(r"\s", "", tests if isinstance(tests, str) else " ".join(map(str, _texts(tests))))
     # those of a posterior are always known by their names in confint, so that messages can list them
     sampled = is_sampled(fit)
     others = [(n, one) for n, one in _parameters(fit).items() if _squeezed(n) in text or (sampled and n == one.name)]
     levels = _levels(fit, text)
     if not others and not levels:
-        return Named(fit.fixed.terms, inference.beta, np.eye(p), inference.posterior, inference)
+        return Named(fit.fixed.terms, inference.beta, np.eye(p), inference.posterior, inference, curved=curved)
     names = (*fit.fixed.terms, *(n for n, _ in others), *levels)
     estimate = np.array(
         [*inference.beta, *values_of(fit, [one for _, one in others]), *(_mode(fit, *at) for at in levels.values())]
@@ -112,7 +120,7 @@ def named_estimates(fit: FittedModel, tests: Any) -> Named:
     elif drawn is not None:
         drawn = np.pad(drawn, ((0, 0), (0, len(names) - p)), constant_values=np.nan)
     gradient = np.vstack([np.eye(p), np.zeros((len(names) - p, p))])
-    return Named(names, estimate, gradient, drawn, inference, p, not sampled)
+    return Named(names, estimate, gradient, drawn, inference, p, not sampled, curved)
 
 
 def _texts(tests: Any) -> list[str]:

@@ -253,26 +253,15 @@ def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, Flo
     return np.column_stack([beta - reach, beta + reach]), sigma * np.exp(np.array(ends))
 
 
-def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArray]:
-    """Covariance parameters and scales on unbounded scales, with their covariance from the observed information.
-
-    Returns:
-        Targets in order with their values (log SD, atanh correlation, free scale), and their covariance matrix, shape
-        (k, k), which is NaN on the boundary.
-    """
-    targets, joint = joint_spread(model)
-    return targets, joint[len(model.beta) :, len(model.beta) :]
-
-
 def joint_spread(model: Model) -> tuple[list[tuple[Target, float]], FloatArray]:
-    """The p fixed effects, and the k parameters of :func:`spread_of_scales`, with the covariance matrix of them all.
+    """Covariance parameters and scales on unbounded scales, and the covariance matrix of them and the p fixed effects.
 
     It is the inverse of the observed information about all parameters. Of a linear model, whose fixed effects are
     profiled out, the part of the fixed effects is zero: their expected information is block diagonal.
 
     Returns:
-        The k targets in order with their values, and the covariance matrix, shape (p + k, p + k), which is NaN on the
-        boundary.
+        The k targets in order with their values (log SD, atanh correlation, free scale), and the covariance matrix,
+        shape (p + k, p + k), which is NaN on the boundary.
     """
     coordinates, _ = coordinates_of(model, Target("none"))
     criterion = model.criterion(None, 0.0)
@@ -318,7 +307,6 @@ __all__ = [
     "joint_spread",
     "least_squares_profile",
     "profile_interval",
-    "spread_of_scales",
     "target_value",
     "unbounded",
 ]
